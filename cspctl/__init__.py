@@ -1,0 +1,1 @@
+"""cspctl: the command line of CSP."""

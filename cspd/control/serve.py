@@ -1,0 +1,79 @@
+"""Serves the method table on cspd.sock: one task a connection, identity taken once from the kernel.
+
+A peer that breaks off, sends nonsense or asks for what is refused costs only its own connection or an error reply.
+"""
+
+import logging
+import os
+import socket
+
+import trio
+
+from cspd.control.methods import Caller, Services, dispatch
+from cspd.errors import CspError
+from cspd.gateway.identity import Identity, identify, read_ancestry
+from cspd.transport import LineStream, Peer, RpcPeer
+from cspd.wire import rpc
+
+log = logging.getLogger("cspd.control")
+
+
+async def serve_control(
+    listener: socket.socket,
+    services: Services,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Accept connections until cancelled."""
+    listener.setblocking(False)
+    listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(listener))]
+
+    async def handle(stream: trio.SocketStream) -> None:
+        await serve_connection(stream, services)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(trio.serve_listeners, handle, listeners)
+        task_status.started()
+
+
+async def serve_connection(stream: trio.SocketStream, services: Services) -> None:
+    lines = LineStream(stream)
+    peer = lines.peer
+    if peer.uid not in (os.getuid(), 0):  # the directory's mode keeps others out already
+        await lines.aclose()
+        return
+    identity = who_is(peer, services)
+    caller = None
+    try:
+        async with trio.open_nursery() as nursery:
+            rpc_peer = RpcPeer(lines, f"process {peer.pid}")
+            caller = Caller(
+                identity if isinstance(identity, Identity) else Identity(), peer.pid, rpc_peer, nursery
+            )
+
+            def handle(request: rpc.Request) -> object:
+                if isinstance(identity, CspError):
+                    raise identity
+                return dispatch(services, caller, request)
+
+            await rpc_peer.serve(handle)
+            nursery.cancel_scope.cancel()
+    except* CspError as group:
+        log.debug("process %d: %s", peer.pid, group.exceptions)  # it left while we were talking
+    finally:
+        if caller is not None and caller.link is not None:
+            services.hub.unlink(caller.link)
+            if unit := services.manager.units.get(caller.link.agent):
+                unit.notify()
+        await trio.aclose_forcefully(stream)
+
+
+def who_is(peer: Peer, services: Services) -> Identity | CspError:
+    """At the time of the connect; an error is for every request of that connection."""
+    units = services.manager.units.values()
+    agents = {unit.unit.pid: unit.name for unit in units if unit.unit.pid is not None}
+    sidecars = {unit.sidecar_pid: unit.name for unit in units if unit.sidecar_pid is not None}
+    try:
+        return identify(read_ancestry(peer.pid), agents, sidecars, services.manager.keeper.pid)
+    except CspError as exc:
+        return exc

@@ -1,0 +1,173 @@
+"""cspd as a whole: history, keeper, units, gateway and control socket, nested so that the nesting is the shutdown order.
+
+Policy lives in the packages; this file only wires them, and does what concerns all of them: reload, and the end.
+"""
+
+import logging
+import signal
+from collections import deque
+from typing import Any
+
+import attrs
+import trio
+
+from cspd.config import DaemonConfig, UnitConfig
+from cspd.configfile import known_profiles, load_all, read_unit
+from cspd.control.methods import Services
+from cspd.control.serve import serve_control
+from cspd.control.views import agent_json
+from cspd.errors import CspError
+from cspd.gateway.history import History, open_history
+from cspd.gateway.hub import Agent, Hub
+from cspd.keeper.client import KeeperClient
+from cspd.paths import Paths, check_agent_name
+from cspd.transport import listening_socket
+from cspd.unit.manager import Manager, sidecar_settings
+from cspd.unit.supervise import Supervised
+
+log = logging.getLogger("cspd")
+
+LOG_LINES = 1000
+
+
+class LogTail(logging.Handler):
+    """The last lines of the log, for `status`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: deque[str] = deque(maxlen=LOG_LINES)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+
+
+def gateway_agent(config: UnitConfig) -> Agent:
+    return Agent(config.name, config.room, config.deliver.expire_sec, sidecar_settings(config))
+
+
+@attrs.define(eq=False)
+class Daemon:
+    """Reload and removal touch files, units and gateway; here they meet."""
+
+    paths: Paths
+    config: DaemonConfig
+    hub: Hub
+    manager: Manager
+    tail: LogTail
+    _told: dict[str, tuple[object, ...]] = attrs.Factory(dict)  # what the world was last told of each agent
+
+    def changed(self, supervised: Supervised) -> None:
+        """An agent's state or activity may have changed: an event, if it has."""
+        if supervised.name not in self.hub.agents:
+            return
+        now = agent_json(self.hub, supervised)
+        facts = {key: now[key] for key in ("state", "activity", "reason", "pid")}
+        before = self._told.get(supervised.name, ())
+        if before == tuple(facts.values()):
+            return
+        self._told[supervised.name] = tuple(facts.values())
+        if before[:1] != (now["state"],):
+            log.info("%s: %s%s", supervised.name, now["state"], f": {now['reason']}" if now["reason"] else "")
+        self.hub.note_agent(supervised.name, facts)
+
+    async def reload(self) -> dict[str, Any]:
+        """Read everything again. Raises ConfigError with all problems, and then nothing has changed."""
+        daemon, units = load_all(self.paths)
+        known = {name: unit.unit.config for name, unit in self.manager.units.items()}
+        self._take(daemon)
+        for name, config in units.items():
+            if known.get(name) != config:
+                await self._load(config)
+        removed = sorted(set(known) - set(units))
+        for name in removed:
+            await self.manager.remove(name)
+            self.hub.remove_agent(name)
+        return {
+            "loaded": sorted(set(units) - set(known)),
+            "changed": sorted(name for name in units if name in known and known[name] != units[name]),
+            "removed": removed,
+        }
+
+    def _take(self, config: DaemonConfig) -> None:
+        self.config = config
+        logging.getLogger().setLevel(config.log.level.upper())
+        self.hub.rooms.topics = {"lobby": "", **{name: room.topic for name, room in config.rooms.items()}}
+
+    async def _load(self, config: UnitConfig) -> None:
+        await self.hub.add_agent(gateway_agent(config))
+        await self.manager.load(config)
+
+    async def load_unit(self, name: str) -> None:
+        """Read one unit file. Raises ConfigError, or CspError("no-such-agent") when there is no file."""
+        path = self.paths.unit_file(check_agent_name(name))
+        if not path.exists():
+            raise CspError(
+                "no-such-agent", f"agent: {name}: {path}: no such file", f"cspctl add {name} -- COMMAND"
+            )
+        await self._load(read_unit(path, known_profiles(self.paths)))
+
+    async def remove_unit(self, name: str) -> None:
+        await self.manager.remove(name)
+        self.hub.remove_agent(name)
+        self.paths.unit_file(name).unlink(missing_ok=True)
+
+    def log_of(self, name: str) -> list[str]:
+        return [line for line in self.tail.lines if f"{name}: " in line][-10:]
+
+
+async def serve(paths: Paths, tail: LogTail) -> None:
+    """Run cspd until SIGTERM or SIGINT. Raises ConfigError for a broken configuration, before anything is started."""
+    config, units = load_all(paths)
+    hub = Hub()
+    async with open_history(paths.history_db, on_commit=hub.committed) as history:
+        if history.quarantined:
+            log.error("history: damaged: set aside as %s; a new one was begun", history.quarantined)
+        await hub.start(history)
+        await _serve_with(paths, config, units, hub, history, tail)
+
+
+async def _serve_with(
+    paths: Paths,
+    config: DaemonConfig,
+    units: dict[str, UnitConfig],
+    hub: Hub,
+    history: History,
+    tail: LogTail,
+) -> None:
+    manager: Manager
+    keeper = KeeperClient(
+        paths, lambda about: manager.keeper_list(about), lambda event: manager.keeper_event(event)
+    )
+    daemon: Daemon
+    manager = Manager(paths, keeper, lambda supervised: daemon.changed(supervised))
+    daemon = Daemon(paths, config, hub, manager, tail)
+    daemon._take(config)
+    services = Services(paths, hub, manager, daemon, trio.current_time())
+    with listening_socket(paths.control_socket) as listener:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(keeper.serve)
+            for unit in units.values():
+                await hub.add_agent(gateway_agent(unit))
+            nursery.start_soon(hub.expire)
+            await nursery.start(manager.serve, list(units.values()))
+            await nursery.start(serve_control, listener, services)
+            log.info("ready: %d agents, keeper %d", len(units), keeper.pid)
+            await _wait_signals(daemon)
+            if keeper.by_cspd:
+                await keeper.end()
+            nursery.cancel_scope.cancel()
+        paths.control_socket.unlink(missing_ok=True)
+
+
+async def _wait_signals(daemon: Daemon) -> None:
+    """Return at SIGTERM or SIGINT; reload at SIGHUP."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async for number in signals:
+            if number != signal.SIGHUP:
+                log.info("%s: ending", signal.Signals(number).name)
+                return
+            try:
+                await daemon.reload()
+                log.info("configuration read again")
+            except CspError as exc:
+                log.error("reload: %s: nothing was changed", exc)

@@ -1,0 +1,1 @@
+"""Rooms, inboxes, history and the links to sidecars."""

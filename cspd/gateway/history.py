@@ -1,0 +1,383 @@
+"""The rooms' memory under trio: appends share commits and are answered once on disk; reads run beside them.
+
+Owns the writer's connection, the order of cursors and the queue before the disk. The SQL is in `schema`; who
+receives what, and which step follows which, is decided by `room` and `inbox`.
+"""
+
+import json
+import logging
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager, closing
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import attrs
+import trio
+
+from cspd.errors import CspError
+from cspd.gateway import schema
+from cspd.gateway.schema import Accepted, Delivery, Event, Message, Record, Story, as_event, message_json
+
+__all__ = ["Accepted", "Delivery", "Event", "History", "Message", "as_event", "message_json", "open_history"]
+
+QUEUE_MAX = 4096  # appends waiting for the disk; beyond it they are refused ("busy"): memory is not a disk
+READERS_MAX = 4  # reads at the same time; further ones wait their turn
+ASK_EVERY = 20_000  # SQLite's steps (about a millisecond) between two looks whether a read is still wanted
+BUSY_SEC = 5.0  # how long a commit waits for another program that holds the file
+
+INT_MAX = (1 << 63) - 1
+ACCESS = "check that the file and its directory are yours and writable"
+DAMAGE = "restart cspd: it sets a damaged file aside and begins a new one"
+HINTS: Mapping[int, str] = {
+    sqlite3.SQLITE_FULL: "make room on the disk that holds it",
+    sqlite3.SQLITE_BUSY: "another program holds it: close that one",
+    sqlite3.SQLITE_READONLY: ACCESS,
+    sqlite3.SQLITE_CANTOPEN: ACCESS,
+    sqlite3.SQLITE_CORRUPT: DAMAGE,
+    sqlite3.SQLITE_NOTADB: DAMAGE,
+}
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+OnCommit = Callable[[Sequence[Event | Accepted]], None]
+
+
+@attrs.define(eq=False)
+class _Append(Generic[T]):
+    """One write on its way; `write` runs in the writer's thread, inside a transaction. Awaiting gives its outcome."""
+
+    write: Callable[[sqlite3.Connection], T | CspError]
+    waited: bool = False
+    done: trio.Event = attrs.field(factory=trio.Event)
+    outcome: T | CspError | None = None
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> T:
+        self.waited = True
+        await self.done.wait()
+        if isinstance(self.outcome, CspError):
+            raise self.outcome
+        return self.outcome  # type: ignore[return-value]  # T itself may be None
+
+
+@asynccontextmanager
+async def open_history(
+    path: Path, *, on_commit: OnCommit | None = None, busy_sec: float = BUSY_SEC
+) -> AsyncIterator["History"]:
+    """The history in `path`, made if absent. Leaving writes what is queued, then checkpoints and closes.
+
+    `on_commit(batch)` is called after each commit, in cursor order, before the callers are answered; it must
+    not block. A damaged file is set aside first (`History.quarantined`). Raises CspError("storage").
+    """
+    try:
+        db, quarantined = await trio.to_thread.run_sync(schema.open_database, path, busy_sec)
+    except (sqlite3.Error, OSError) as error:
+        raise _storage_error(path, error) from error
+    history = History(path, db, quarantined, on_commit, busy_sec)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(history._write)
+            try:
+                yield history
+            finally:
+                history._stop()
+    finally:
+        with trio.CancelScope(shield=True):  # bounded: SQLite waits no longer than busy_sec
+            await trio.to_thread.run_sync(_close, db)
+
+
+def _close(db: sqlite3.Connection) -> None:
+    with closing(db):
+        try:
+            db.execute("pragma wal_checkpoint(truncate)")
+        except sqlite3.Error:
+            pass  # only tidying up: what is in the WAL is safe there and is read at the next open
+
+
+@attrs.define(eq=False)
+class History:
+    """One append-only log. Use it within `open_history`; appends and reads may come from any number of tasks.
+
+    A caller that is cancelled while it waits for an append does not know whether the row was written.
+    A failed commit leaves a gap in the cursors; it is never filled later.
+    """
+
+    path: Path
+    _db: sqlite3.Connection
+    quarantined: Path | None
+    _on_commit: OnCommit | None
+    _busy_sec: float
+    next_cursor: int = 0
+    committed_cursor: int = (
+        0  # up to here all is on disk (or failed): replay ends here, live begins behind it
+    )
+    commits: int = 0
+    _queue: list[_Append[Any]] = attrs.field(factory=list)
+    _wake: trio.Event = attrs.field(factory=trio.Event)
+    _open: bool = True
+    _writer: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(1))
+    _readers: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(READERS_MAX))
+
+    def __attrs_post_init__(self) -> None:
+        self.committed_cursor = schema.last_cursor(self._db)
+        self.next_cursor = self.committed_cursor + 1
+
+    # Appending: the answer comes after COMMIT
+
+    def add_message(
+        self,
+        *,
+        message_id: str,
+        room: str,
+        sender: str,
+        to: str | Sequence[str],
+        content: str,
+        meta: Mapping[str, Any],
+        kind: str,
+        ts: float,
+        deliveries: Mapping[str, tuple[str, str]],
+    ) -> Awaitable[Accepted]:
+        """Store a message and the first (step, reason) of each recipient.
+
+        It has its place in the order at once; await the answer, which comes after COMMIT, or drop it: then a failure is
+        only logged. Raises CspError: "busy" at once, "duplicate-message" or "storage" from the answer.
+        """
+        self._check_room()
+        accepted = Accepted(
+            seq=self._cursor(),
+            message_id=_clean(message_id),
+            room=_clean(room),
+            sender=_clean(sender),
+            to=_clean(to) if isinstance(to, str) else tuple(map(_clean, to)),
+            content=_clean(content),
+            meta=dict(meta),
+            ts=ts,
+            kind=kind,
+            deliveries={a: Delivery(a, step, _clean(why), ts) for a, (step, why) in deliveries.items()},
+        )
+        return self._enqueue(partial(schema.insert_message, m=accepted))
+
+    async def add_step(self, seq: int, agent: str, step: str, reason: str, evidence: str, ts: float) -> Event:
+        """Move one delivery of message `seq` on. Raises CspError: "no-such-message", "storage", "busy"."""
+        event = self._step(seq, agent, step, reason, evidence, ts)
+        return await self._enqueue(partial(schema.insert_step, event=event))
+
+    def add_step_nowait(
+        self, seq: int, agent: str, step: str, reason: str, evidence: str, ts: float
+    ) -> Event:
+        """Like `add_step`, without waiting: a failure is only logged. The room and the message id are only in
+        the event that comes to `on_commit`. Raises CspError("busy") when the queue is full."""
+        event = self._step(seq, agent, step, reason, evidence, ts)
+        self._enqueue(partial(schema.insert_step, event=event))
+        return event
+
+    def add_event(
+        self, type: str, room: str, agent: str, data: Mapping[str, Any], ts: float, seq: int | None = None
+    ) -> Awaitable[Event]:
+        """Store any other event; like `add_message`. Raises CspError: "storage", "busy"."""
+        self._check_room()
+        event = Event(self._cursor(), ts, type, _clean(room), _clean(agent), seq, dict(data))
+        return self._enqueue(partial(schema.insert_event, event=event))
+
+    async def set_member(self, room: str, agent: str, present: bool) -> None:
+        pair = (_clean(room), _clean(agent))
+        await self._enqueue(partial(schema.set_pair, table="member", pair=pair, present=present))
+
+    async def set_paused(self, scope: str, name: str, paused: bool) -> None:
+        """`scope` is "agent" or "room"."""
+        pair = (scope, _clean(name))
+        await self._enqueue(partial(schema.set_pair, table="paused", pair=pair, present=paused))
+
+    async def forget(self, before_ts: float) -> int:
+        """Delete one slice of what is older than `before_ts`; returns its size. Call until it is 0."""
+        return await self._enqueue(partial(schema.forget, before_ts=before_ts))
+
+    # Reading: in threads of their own; a cancelled one stops
+
+    async def messages(
+        self,
+        *,
+        room: str | None = None,
+        limit: int = 50,
+        since: int | None = None,
+        before: int | None = None,
+        sender: str | None = None,
+        to: str | None = None,
+        grep: str | None = None,
+        kinds: Collection[str] | None = None,
+    ) -> list[Story]:
+        """Messages with their deliveries, oldest first: the first `limit` after `since`, else the last.
+
+        `to` finds what was delivered to that name or addressed to that word ("human", "broadcast"). `grep`
+        finds the text anywhere in the content, also within words; letters match in either case (beyond ASCII
+        only from three characters on); nothing in it is special.
+        """
+        asked = {
+            **{"room": room, "since": since, "before": before, "sender": sender, "to": to},
+            **{"kinds": None if kinds is None else json.dumps(list(kinds))},
+            **(schema.grep_terms(grep) if grep else {}),
+        }
+        sound = {name: _sound(value) for name, value in asked.items()}
+        return await self._read(partial(schema.select_messages, limit=_sound(max(0, limit)), asked=sound))
+
+    async def message(self, message_id: str) -> tuple[Message, dict[str, Delivery], list[Event]]:
+        """One message, where it stands, and all events about it; the first six characters of its id may do.
+
+        Raises CspError: "no-such-message", "ambiguous-message".
+        """
+        return await self._read(partial(schema.select_message, message_id=_clean(message_id)))
+
+    async def events(self, since: int, limit: int, room: str | None = None) -> list[Event]:
+        """The first `limit` events after cursor `since`, equal to those that were live (`as_event`)."""
+        return await self._read(
+            partial(schema.select_events, since=_sound(since), limit=_sound(max(0, limit)), room=_sound(room))
+        )
+
+    async def pending(self, agent: str) -> list[tuple[Message, Delivery]]:
+        """What still waits for `agent`, in order."""
+        return await self._read(partial(schema.select_pending, agent=_clean(agent)))
+
+    async def pending_counts(self) -> dict[str, int]:
+        return await self._read(schema.select_pending_counts)
+
+    async def counts(self, room: str) -> dict[str, int]:
+        """messages, inputs, systems, pending (deliveries), last_seq."""
+        return await self._read(partial(schema.select_counts, room=_clean(room)))
+
+    async def members(self) -> dict[str, list[str]]:
+        """Room -> its members, by name."""
+        return await self._read(schema.select_members)
+
+    async def paused(self) -> set[tuple[str, str]]:
+        """(scope, name) of everything paused."""
+        return await self._read(schema.select_paused)
+
+    async def _read(self, select: Callable[[sqlite3.Connection], T]) -> T:
+        unwanted: list[bool] = []
+        try:
+            read = partial(_read_blocking, self.path, self._busy_sec, select, lambda: bool(unwanted))
+            return await trio.to_thread.run_sync(read, limiter=self._readers, abandon_on_cancel=True)
+        except sqlite3.Error as error:
+            raise _storage_error(self.path, error) from error
+        finally:
+            unwanted.append(True)  # a thread that still reads was abandoned by a cancellation
+
+    # The queue and its writer
+
+    def _step(self, seq: int, agent: str, step: str, reason: str, evidence: str, ts: float) -> Event:
+        self._check_room()
+        data = {"step": step, "reason": _clean(reason), "evidence": _clean(evidence)}
+        return Event(self._cursor(), ts, "delivery", "", _clean(agent), seq, data)
+
+    def _cursor(self) -> int:
+        cursor, self.next_cursor = self.next_cursor, self.next_cursor + 1
+        return cursor
+
+    def _check_room(self) -> None:
+        # before a cursor is taken, so that a refusal leaves no gap
+        if not self._open:
+            raise CspError("stopping", f"history: {self.path}: closed", "send it again when cspd runs again")
+        if len(self._queue) >= QUEUE_MAX:
+            raise CspError(
+                "busy", f"history: {self.path}: {QUEUE_MAX} records wait for the disk", "try later"
+            )
+
+    def _enqueue(self, write: Callable[[sqlite3.Connection], T | CspError]) -> _Append[T]:
+        self._check_room()
+        append = _Append(write)
+        self._queue.append(append)
+        self._wake.set()
+        return append
+
+    def _stop(self) -> None:
+        self._open = False
+        self._wake.set()
+
+    async def _write(self) -> None:
+        # Shielded whole, and ended by _stop() alone: users further in may append in their cancelled cleanup.
+        with trio.CancelScope(shield=True):
+            try:
+                while self._open or self._queue:
+                    await self._wake.wait()
+                    self._wake = trio.Event()
+                    if self._queue:
+                        await self._commit()
+            finally:
+                self._fail_queued()
+
+    async def _commit(self) -> None:
+        batch, self._queue = self._queue, []
+        reached = self.next_cursor - 1
+        try:
+            await trio.to_thread.run_sync(_commit_blocking, self._db, batch, limiter=self._writer)
+            self.commits += 1
+        except sqlite3.Error as error:
+            for append in batch:
+                append.outcome = _storage_error(self.path, error)
+        self.committed_cursor = reached
+        written = [a.outcome for a in batch if isinstance(a.outcome, Record)]
+        try:
+            if written and self._on_commit:
+                self._on_commit(written)
+        finally:
+            for append in batch:
+                append.done.set()
+                if isinstance(append.outcome, CspError) and not append.waited:
+                    log.error("not stored: %s", append.outcome)
+
+    def _fail_queued(self) -> None:
+        # empty unless on_commit raised: then nobody may wait for ever on the way down
+        self._open = False
+        for append in self._queue:
+            append.outcome = CspError("stopping", f"history: {self.path}: closed before it was written")
+            append.done.set()
+
+
+def _commit_blocking(db: sqlite3.Connection, batch: Sequence[_Append[Any]]) -> None:
+    """Write the batch in one transaction, whole or not at all."""
+    db.execute("begin immediate")
+    try:
+        for append in batch:
+            append.outcome = append.write(db)
+        db.execute("commit")
+    except BaseException:
+        if db.in_transaction:  # on a full disk SQLite has rolled back already
+            db.execute("rollback")
+        raise
+
+
+def _read_blocking(
+    path: Path, busy_sec: float, select: Callable[[sqlite3.Connection], T], unwanted: Callable[[], bool]
+) -> T:
+    # A connection for each read costs a fraction of a millisecond and has no pool to keep right.
+    with closing(schema.connect(path, busy_sec)) as db:
+        # asked again and again, because interrupt() is lost when it comes just before a statement begins
+        db.set_progress_handler(unwanted, ASK_EVERY)
+        db.execute("pragma query_only=on")
+        db.execute("begin")  # one picture, though messages and deliveries are two queries
+        return select(db)
+
+
+def _clean(text: str) -> str:
+    """`text` as SQLite can hold it: JSON may carry half a surrogate pair, which is no character at all."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def _sound(value: Any) -> Any:
+    """A term of a query as SQLite can take it: numbers have 64 bits there."""
+    if isinstance(value, int):
+        return max(-INT_MAX, min(INT_MAX, value))
+    return _clean(value) if isinstance(value, str) else value
+
+
+def _storage_error(path: Path, error: sqlite3.Error | OSError) -> CspError:
+    code = sqlite3.SQLITE_CANTOPEN if isinstance(error, OSError) else schema.error_code(error)
+    return CspError("storage", f"history: {path}: {error}", HINTS.get(code, "see cspctl logs"))

@@ -1,0 +1,351 @@
+"""The gateway's owner of rooms, inboxes, links and subscribers: takes messages, stores them, hands them on.
+
+Every reply that says "accepted" comes after the commit. What a message reaches is `room`'s to decide, what an agent's
+sidecar is given is `inbox`'s; this file carries it out.
+"""
+
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+import trio
+
+from cspd.errors import CspError
+from cspd.gateway import inbox
+from cspd.gateway.history import Accepted, Event, History, Message, as_event
+from cspd.gateway.identity import HUMAN
+from cspd.gateway.inbox import FINAL, RANK, Inbox, Item
+from cspd.gateway.link import Link
+from cspd.gateway.room import Rooms
+
+log = logging.getLogger("cspd.hub")
+
+CONTENT_MAX = 64 * 1024  # bytes of UTF-8
+META_MAX = 8 * 1024
+SUBSCRIBER_MAX = (
+    1024  # events that a subscriber may be behind; then it is dropped and comes back with its cursor
+)
+REPLAY_BATCH = 500
+
+
+@attrs.frozen
+class Agent:
+    """What the gateway must know of a unit."""
+
+    name: str
+    room: str
+    expire_sec: float
+    settings: Mapping[str, Any]  # for its sidecar
+
+
+@attrs.define(eq=False)
+class Subscriber:
+    """Live events on their way to one connection. `lost` is set when it fell too far behind."""
+
+    room: str | None
+    send: trio.MemorySendChannel[Event]
+    lost: bool = False
+
+
+@attrs.define(eq=False)
+class Hub:
+    """Sync methods change state at once and in order; what must wait for the disk is returned as an awaitable."""
+
+    history: History | None = None  # set by `start`; History tells us of commits, so each needs the other
+    rooms: Rooms = attrs.Factory(Rooms)
+    agents: dict[str, Agent] = attrs.Factory(dict)
+    inboxes: dict[str, Inbox] = attrs.Factory(dict)
+    links: dict[str, Link] = attrs.Factory(dict)
+    paused: set[str] = attrs.Factory(set)
+    last_lines: dict[str, list[str]] = attrs.Factory(dict)  # of agents that have ended
+    _messages: dict[str, Message] = attrs.Factory(dict)  # those that some inbox still holds
+    _subscribers: set[Subscriber] = attrs.Factory(set)
+    _news: trio.Event = attrs.Factory(trio.Event)  # replaced at each commit: for those who wait for a step
+    _expiry: trio.Event = attrs.Factory(trio.Event)
+    on_link: Callable[[str], None] = lambda agent: None
+
+    @property
+    def store(self) -> History:
+        assert self.history is not None
+        return self.history
+
+    async def start(self, history: History) -> None:
+        """Take over what the history remembers of rooms and of things paused."""
+        self.history = history
+        for room, members in (await history.members()).items():
+            self.rooms.joined.setdefault(room, set()).update(members)
+        for scope, name in await history.paused():
+            (self.paused if scope == "agent" else self.rooms.paused).add(name)
+
+    # ------------------------------------------------------------------ agents
+
+    async def add_agent(self, agent: Agent) -> None:
+        """A unit was loaded: its inbox comes from disk. For a known one only its settings are taken."""
+        known = agent.name in self.agents
+        self.agents[agent.name] = agent
+        self.rooms.home[agent.name] = agent.room
+        if known:
+            self._post(agent.name, "sidecar.settings", dict(agent.settings))
+            return
+        box = self.inboxes[agent.name] = Inbox()
+        items = []
+        for message, delivery in await self.store.pending(agent.name):
+            self._messages[message.message_id] = message
+            expires = message.ts + agent.expire_sec
+            items.append(Item(message.message_id, delivery.step, delivery.reason, expires_ts=expires))
+        box.restored(items)
+        self._expiry.set()
+
+    def remove_agent(self, name: str) -> None:
+        """Its messages end as refused: nobody will ever take them."""
+        box = self.inboxes.pop(name, Inbox())
+        for item in list(box.items.values()):
+            self._perform(name, box.reported(item.message_id, "refused", "the agent was removed"))
+        self.agents.pop(name, None)
+        self.rooms.home.pop(name, None)
+        if link := self.links.pop(name, None):
+            link.cut()
+
+    def link(self, link: Link, ledger: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+        """A sidecar has connected: -> what it must know. Its messages follow."""
+        before = self.links.get(link.agent)
+        self.links[link.agent] = link
+        if before is not None:
+            before.cut()
+        box = self.inboxes[link.agent]
+        if before is not None:
+            box.unlink()
+        self._perform(link.agent, box.link(ledger))
+        self.on_link(link.agent)
+        return {"settings": dict(self.agents[link.agent].settings), "paused": self._is_paused(link.agent)}
+
+    def unlink(self, link: Link) -> None:
+        if self.links.get(link.agent) is not link:
+            return
+        del self.links[link.agent]
+        if box := self.inboxes.get(link.agent):
+            self._perform(link.agent, box.unlink())
+        self.on_link(link.agent)
+
+    def linked(self, name: str) -> Link:
+        """Raises CspError("not-active") when no sidecar is there."""
+        link = self.links.get(name)
+        if link is None:
+            raise CspError("not-active", f"agent: {name}: has no terminal now", f"cspctl start {name}")
+        return link
+
+    # ------------------------------------------------------------------ messages
+
+    def post(
+        self,
+        sender: str,
+        to: str | list[str],
+        content: str,
+        *,
+        room: str | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> Awaitable[dict[str, Any]]:
+        """Take a message; the awaitable is done when it is on disk. Raises CspError and then nothing has happened."""
+        size = len(content.encode("utf-8", "replace"))
+        if size > CONTENT_MAX:
+            raise CspError(
+                "too-long", f"content: {size} bytes: the limit is {CONTENT_MAX}", "put it into a file"
+            )
+        if not content.strip():
+            raise CspError("empty", "content: '': there is nothing to say", "give a text")
+        route = self.rooms.route(sender, to, room)
+        stored = self.store.add_message(
+            message_id=new_message_id(),
+            room=route.room,
+            sender=sender,
+            to=to if isinstance(to, str) else tuple(to),
+            content=content,
+            meta=meta or {},
+            kind="message",
+            ts=time.time(),
+            deliveries={name: ("accepted", "") for name in route.recipients},
+        )
+        return self._posted(stored, route.recipients)
+
+    async def _posted(self, stored: Awaitable[Accepted], recipients: Sequence[str]) -> dict[str, Any]:
+        message = await stored
+        return {
+            "message_id": message.message_id,
+            "seq": message.seq,
+            "room": message.room,
+            "recipients": list(recipients),
+        }
+
+    def human_line(self, agent: str, text: str) -> None:
+        """What the person typed to `agent` in its terminal: everybody in the room may know, nobody gets it typed."""
+        self.store.add_message(
+            message_id=new_message_id(),
+            room=self.rooms.home[agent],
+            sender=HUMAN,
+            to=agent,
+            content=text,
+            meta={},
+            kind="input",
+            ts=time.time(),
+            deliveries={},
+        )
+
+    def step(self, agent: str, message_id: str, step: str, reason: str, evidence: str) -> None:
+        """A sidecar reports how far a message is."""
+        if box := self.inboxes.get(agent):
+            self._perform(agent, box.reported(message_id, step, reason, evidence))
+
+    def _perform(self, agent: str, commands: Sequence[inbox.Command]) -> None:
+        for command in commands:
+            match command:
+                case inbox.Give(message_id):
+                    item = self.inboxes[agent].items[message_id]
+                    self.links[agent].give(self._messages[message_id], item.expires_ts)
+                case inbox.Record(message_id, step, reason, evidence):
+                    self._record(agent, message_id, step, reason, evidence)
+
+    def _record(self, agent: str, message_id: str, step: str, reason: str, evidence: str) -> None:
+        message = self._messages.get(message_id)
+        if message is None:
+            log.warning("%s: a step of message %s, which is not under way: ignored", agent, message_id)
+            return
+        self.store.add_step_nowait(message.seq, agent, step, reason, evidence, time.time())
+        if step == "turn_ended" or (step in FINAL and RANK[step] <= RANK["unknown"] and step != "submitted"):
+            self._forget(message_id, agent)
+
+    def _forget(self, message_id: str, agent: str) -> None:
+        """Keep the message in memory while another inbox holds it."""
+        if not any(message_id in box.items for name, box in self.inboxes.items() if name != agent):
+            self._messages.pop(message_id, None)
+
+    async def wait_step(self, message_id: str, step: str) -> dict[str, Any]:
+        """Until every recipient is at `step` or will never be; -> {NAME: {step, reason, ts}}."""
+        while True:
+            news = self._news
+            _message, deliveries, _events = await self.store.message(message_id)
+            if all(_reached(delivery.step, step) for delivery in deliveries.values()):
+                return {
+                    d.agent: {"step": d.step, "reason": d.reason, "ts": d.ts} for d in deliveries.values()
+                }
+            await news.wait()
+
+    async def expire(self) -> None:
+        """Run for ever: end messages that waited too long. Sleeps until the next one is due."""
+        while True:
+            self._expiry = trio.Event()
+            waiting = [item.expires_ts for box in self.inboxes.values() for item in box.items.values()]
+            pause = max(0.0, min(waiting) - time.time()) if waiting else float("inf")
+            with trio.move_on_after(min(pause, 3600.0) if waiting else float("inf")):
+                await self._expiry.wait()
+            for agent, box in self.inboxes.items():
+                self._perform(agent, box.expire(time.time()))
+
+    # ------------------------------------------------------------------ pause
+
+    async def set_paused(self, scope: str, name: str, paused: bool) -> None:
+        """Hold back, or release, typing into one agent or everybody in a room; kept over restarts."""
+        await self.store.set_paused(scope, name, paused)
+        group = self.paused if scope == "agent" else self.rooms.paused
+        (group.add if paused else group.discard)(name)
+        for agent in [name] if scope == "agent" else self.rooms.members(name):
+            self._post(agent, "sidecar.pause", {"paused": self._is_paused(agent)})
+        data = {"paused": paused, "scope": scope, "name": name}
+        room = name if scope == "room" else self.rooms.home[name]
+        await self.store.add_event("room", room, "" if scope == "room" else name, data, time.time())
+
+    def _is_paused(self, agent: str) -> bool:
+        return agent in self.paused or self.rooms.home.get(agent) in self.rooms.paused
+
+    def _post(self, agent: str, method: str, params: dict[str, Any]) -> None:
+        if link := self.links.get(agent):
+            link.post(method, params)
+
+    # ------------------------------------------------------------------ events
+
+    def note_agent(self, agent: str, data: Mapping[str, Any]) -> None:
+        """An agent's state or activity has changed: an event, without waiting for the disk."""
+        self.store.add_event("agent", self.rooms.home.get(agent, ""), agent, data, time.time())
+
+    def committed(self, batch: Sequence[Event | Accepted]) -> None:
+        """Called after each commit, in cursor order: only now the world may know."""
+        for record in batch:
+            if isinstance(record, Accepted) and record.deliveries:
+                self._deliver(record)
+            event = as_event(record)
+            for subscriber in list(self._subscribers):
+                self._publish(subscriber, event)
+        news, self._news = self._news, trio.Event()
+        news.set()
+
+    def _deliver(self, message: Accepted) -> None:
+        self._messages[message.message_id] = message
+        for name in message.deliveries:
+            box, agent = self.inboxes.get(name), self.agents.get(name)
+            if box is None or agent is None:  # removed while the commit ran
+                self.store.add_step_nowait(
+                    message.seq, name, "refused", "the agent was removed", "", time.time()
+                )
+                continue
+            item = Item(message.message_id, expires_ts=message.ts + agent.expire_sec)
+            self._perform(name, box.posted(item))
+        self._expiry.set()
+
+    def _publish(self, subscriber: Subscriber, event: Event) -> None:
+        if subscriber.room not in (None, event.room):
+            return
+        try:
+            subscriber.send.send_nowait(event)
+        except (trio.WouldBlock, trio.BrokenResourceError):
+            subscriber.lost = True
+            subscriber.send.close()
+            self._subscribers.discard(subscriber)
+
+    async def follow(
+        self, since: int | None, room: str | None, send: Callable[[Event], Awaitable[None]]
+    ) -> None:
+        """Send everything after `since` (None: from now on), without gap or duplicate, until cancelled.
+
+        Raises CspError("too-slow") when the other side is SUBSCRIBER_MAX events behind.
+        """
+        outgoing, incoming = trio.open_memory_channel[Event](SUBSCRIBER_MAX)
+        subscriber = Subscriber(room, outgoing)
+        self._subscribers.add(subscriber)
+        try:
+            reached = self.store.committed_cursor
+            if since is not None:
+                await self._replay(since, reached, room, send)
+            async for event in incoming:
+                if event.cursor > reached:
+                    await send(event)
+            raise CspError(
+                "too-slow",
+                f"events: {SUBSCRIBER_MAX} of them were not read: dropped",
+                "subscribe again with the last cursor",
+            )
+        finally:
+            self._subscribers.discard(subscriber)
+
+    async def _replay(
+        self, since: int, reached: int, room: str | None, send: Callable[[Event], Awaitable[None]]
+    ) -> None:
+        while True:
+            batch = await self.store.events(since, REPLAY_BATCH, room)
+            for event in batch:
+                if event.cursor > reached:
+                    return
+                await send(event)
+                since = event.cursor
+            if len(batch) < REPLAY_BATCH:
+                return
+
+
+def new_message_id() -> str:
+    """Unique without asking anybody; 80 random bits, and short enough to be typed in part."""
+    return secrets.token_hex(10)
+
+
+def _reached(step: str, wanted: str) -> bool:
+    return RANK[step] >= RANK[wanted] or step in ("refused", "expired", "unknown")

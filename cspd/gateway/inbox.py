@@ -1,0 +1,142 @@
+"""What waits for one agent, and what its sidecar was given of it. Pure.
+
+The order of messages is kept; a bounded window of them is with the sidecar at a time. After a lost link nothing is given
+a second time unless the sidecar's ledger shows that it was never touched.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import attrs
+
+WINDOW = 16  # messages with the sidecar at a time; the rest waits here and on disk
+FINAL = frozenset({"submitted", "turn_started", "turn_ended", "refused", "expired", "unknown"})
+RANK: Mapping[str, int] = {
+    "accepted": 0,
+    "held": 1,
+    "typing": 2,
+    "echoed": 3,
+    "submitted": 4,
+    "refused": 4,
+    "expired": 4,
+    "unknown": 4,
+    "turn_started": 5,
+    "turn_ended": 6,
+}
+
+
+@attrs.frozen
+class Give:
+    """Hand this message to the sidecar."""
+
+    message_id: str
+
+
+@attrs.frozen
+class Record:
+    """Write down this step of a message."""
+
+    message_id: str
+    step: str
+    reason: str = ""
+    evidence: str = ""
+
+
+Command = Give | Record
+
+
+@attrs.define
+class Item:
+    message_id: str
+    step: str = "accepted"
+    reason: str = ""
+    given: bool = False
+    expires_ts: float = float("inf")
+
+
+@attrs.define
+class Inbox:
+    """Messages of one agent that have not reached a final step, in order."""
+
+    items: dict[str, Item] = attrs.Factory(dict)
+    linked: bool = False
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def posted(self, item: Item) -> list[Command]:
+        self.items[item.message_id] = item
+        return self._offline() if not self.linked else self._give()
+
+    def restored(self, items: Iterable[Item]) -> None:
+        """At the start of cspd, from disk."""
+        for item in items:
+            self.items[item.message_id] = item
+
+    def link(self, ledger: Mapping[str, tuple[str, str]]) -> list[Command]:
+        """A sidecar is there; `ledger` says (step, reason) of the messages that it or its predecessor had in hand."""
+        self.linked = True
+        out: list[Command] = []
+        for item in list(self.items.values()):
+            if item.step in ("typing", "echoed") and item.message_id not in ledger:
+                out += self.reported(item.message_id, "unknown", "what was typed of it is not known any more")
+        for message_id, (step, reason) in ledger.items():
+            if message_id in self.items:
+                self.items[message_id].given = True
+                out += self.reported(message_id, step, reason)
+        return out + self._give()
+
+    def unlink(self) -> list[Command]:
+        """The sidecar is gone. What it had not begun waits; what it had begun its successor's ledger will tell."""
+        self.linked = False
+        for item in self.items.values():
+            item.given = False
+        return self._offline()
+
+    def reported(self, message_id: str, step: str, reason: str = "", evidence: str = "") -> list[Command]:
+        """The sidecar says how far a message is. Repetitions change nothing."""
+        item = self.items.get(message_id)
+        if item is None:
+            return (
+                [Record(message_id, step, reason, evidence)] if step in ("turn_started", "turn_ended") else []
+            )
+        if (item.step, item.reason) == (step, reason):
+            return []
+        item.step, item.reason = step, reason
+        out: list[Command] = [Record(message_id, step, reason, evidence)]
+        if step in FINAL:
+            del self.items[message_id]
+            out += self._give()
+        return out
+
+    def expire(self, now_ts: float) -> list[Command]:
+        """Those that waited too long and were not begun."""
+        late = [
+            i
+            for i in self.items.values()
+            if i.expires_ts <= now_ts and RANK[i.step] <= RANK["held"] and not i.given
+        ]
+        out: list[Command] = []
+        for item in late:
+            out += self.reported(item.message_id, "expired", "nobody could take it in time")
+        return out
+
+    def _give(self) -> list[Command]:
+        if not self.linked:
+            return []
+        room = WINDOW - sum(item.given for item in self.items.values())
+        out: list[Command] = []
+        for item in self.items.values():
+            if room <= 0:
+                break
+            if not item.given:
+                item.given = True
+                room -= 1
+                out.append(Give(item.message_id))
+        return out
+
+    def _offline(self) -> list[Command]:
+        out: list[Command] = []
+        for item in list(self.items.values()):
+            if item.step in ("accepted", "held"):
+                out += self.reported(item.message_id, "held", "offline")
+        return out

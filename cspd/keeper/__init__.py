@@ -1,0 +1,1 @@
+"""csp-keeper: forks, reaps and keeps descriptors. The process that must not die holds the least."""

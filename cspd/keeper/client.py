@@ -1,0 +1,170 @@
+"""cspd's side of keeper.sock: finds the living keeper or starts one, calls it, hears its events.
+
+When the keeper is killed a new one is started at once; it has taken the terminals back from the sidecars when the next
+events arrive. Calls under way then fail with CspError("keeper-lost") and are the caller's to repeat.
+"""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+import trio
+
+from cspd.errors import CspError
+from cspd.paths import Paths
+from cspd.transport import LineStream, connect
+from cspd.wire.frames import Oversize
+from cspd.wire.version import PROTOCOL, check_protocol
+
+log = logging.getLogger("cspd.keeper")
+
+START_SEC = 20.0  # a new keeper imports what sidecars need: half a second, more on a loaded machine
+RETRY_SEC = 0.02
+STILLBORN_MAX = 3  # keepers in a row that end before they answer; the next would too
+
+Event = dict[str, Any]
+
+
+@attrs.define
+class KeeperClient:
+    """Owner of the connection. `on_lists` gets the whole state after each connect, `on_event` what happens since."""
+
+    paths: Paths
+    on_list: Callable[[Event], None]
+    on_event: Callable[[Event], None]
+    pid: int = 0
+    version: str = ""
+    by_cspd: bool = True
+    _stream: LineStream | None = None
+    _waiting: dict[int, trio.MemorySendChannel[dict[str, Any]]] = attrs.Factory(dict)
+    _next_id: int = 1
+    _started: bool = False
+    _ended: bool = False
+
+    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep a keeper connected for as long as this runs; started() once the first one has told its state."""
+        lost = 0
+        while not self._ended:
+            self.pid = 0
+            self._stream = await self._connect()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._hello, task_status)
+                await self._read(self._stream)
+                nursery.cancel_scope.cancel()
+            self._stream = None
+            lost = 0 if self.pid else lost + 1
+            if lost >= STILLBORN_MAX:
+                raise CspError("keeper-lost", f"keeper: ended {lost} times before it was ready", "see the log above")
+            for waiting in self._waiting.values():
+                waiting.close()
+            if not self._ended:
+                log.warning("keeper %d is gone", self.pid)
+
+    async def _connect(self) -> LineStream:
+        """The living keeper's connection, or that of one started now."""
+        try:
+            return await connect(self.paths.keeper_socket)
+        except OSError:
+            pass  # nobody listens there
+        argv = [sys.executable, "-P", "-m", "cspd.keeper.main", "--by-cspd"]
+        env = {**os.environ, "XDG_RUNTIME_DIR": str(self.paths.runtime.parent)}
+        process = os.posix_spawn(sys.executable, argv, env, setsid=True)
+        trio.lowlevel.spawn_system_task(_reap, process)
+        with trio.move_on_after(START_SEC):
+            while True:
+                try:
+                    return await connect(self.paths.keeper_socket)
+                except OSError:
+                    await trio.sleep(RETRY_SEC)
+        raise CspError(
+            "keeper-lost",
+            f"keeper: {self.paths.keeper_socket}: did not answer within {START_SEC:g} s",
+            "see the log",
+        )
+
+    async def _hello(self, task_status: trio.TaskStatus[None]) -> None:
+        try:
+            about = await self.call("hello", protocol=PROTOCOL)
+        except CspError as exc:
+            if exc.code != "keeper-lost":
+                raise
+            return  # `serve` starts another one
+        check_protocol(about.get("protocol"), "keeper")
+        self.pid, self.version, self.by_cspd = about["pid"], about["version"], about["by_cspd"]
+        self.on_list(about)
+        if not self._started:
+            self._started = True
+            task_status.started()
+
+    async def _read(self, stream: LineStream) -> None:
+        try:
+            async for line in stream.lines():
+                if isinstance(line, Oversize):
+                    continue
+                message = json.loads(line)
+                if "event" in message:
+                    self.on_event(message)
+                elif waiting := self._waiting.get(message.get("id")):
+                    waiting.send_nowait(message)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the keeper was killed: the same as a close
+
+    async def call(self, op: str, **fields: Any) -> dict[str, Any]:
+        """The keeper's answer; raises its CspError, or "keeper-lost" when the connection ends before it."""
+        id, self._next_id = self._next_id, self._next_id + 1
+        send, receive = trio.open_memory_channel[dict[str, Any]](1)
+        self._waiting[id] = send
+        try:
+            if self._stream is None:
+                raise _lost()
+            await self._stream.send(json.dumps({"id": id, "op": op, **fields}).encode() + b"\n")
+            reply = await receive.receive()
+        except (trio.EndOfChannel, trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            raise _lost() from exc
+        finally:
+            self._waiting.pop(id, None)
+        if "error" in reply:
+            error: Mapping[str, Any] = reply["error"]
+            raise CspError(error["code"], error["sentence"], error.get("hint", ""))
+        answer = reply["ok"]
+        assert isinstance(answer, dict)
+        return answer
+
+    async def tell(self, op: str, **fields: Any) -> None:
+        """Like `call`, without waiting for the answer; a keeper that is gone needs no telling."""
+        if self._stream is None:
+            return
+        try:
+            await self._stream.send(json.dumps({"op": op, **fields}).encode() + b"\n")
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # `serve` notices too, and everything is told anew to the next keeper
+
+    async def end(self) -> None:
+        """Stop every agent and the keeper itself; returns when it has gone."""
+        self._ended = True
+        try:
+            await self.call("end")
+        except CspError:
+            return  # gone already
+        while self._stream is not None:
+            await trio.sleep(RETRY_SEC)
+
+
+def _lost() -> CspError:
+    return CspError(
+        "keeper-lost", "keeper: the connection was lost", "it is being started again: repeat the command"
+    )
+
+
+async def _reap(pid: int) -> None:
+    """The keeper is our child only because we started it; its end is noticed on its socket."""
+    fd = os.pidfd_open(pid)
+    try:
+        await trio.lowlevel.wait_readable(fd)
+        os.waitpid(pid, os.WNOHANG)
+    finally:
+        os.close(fd)

@@ -1,0 +1,129 @@
+"""Where an instance lives: every path follows from the three XDG variables, so any number of instances run side by side.
+
+Decides names only; creating and locking is done by whoever owns the file. Standard library only.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cspd.errors import CspError
+
+AGENT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+RESERVED_NAMES = frozenset(
+    {"all", "broadcast", "human", "system"}
+)  # words with a meaning of their own in `to`
+
+# sockaddr_un.sun_path holds 108 bytes with the final NUL; the longest of our names is /csp/agents/<32>.sock
+SUN_PATH_MAX = 107
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The three directories of one instance (each already ending in `csp`)."""
+
+    runtime: Path
+    config: Path
+    state: Path
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> "Paths":
+        """Paths for these XDG variables, with the defaults of the XDG base directory specification.
+
+        Without XDG_RUNTIME_DIR it is /run/user/UID when that exists, else a private directory below /tmp.
+        """
+        home = Path(environ.get("HOME") or os.path.expanduser("~"))
+        runtime = environ.get("XDG_RUNTIME_DIR")
+        if not runtime:
+            own = Path(f"/run/user/{os.getuid()}")
+            runtime = str(own) if own.is_dir() else f"/tmp/csp-{os.getuid()}"
+        return cls(
+            runtime=Path(runtime) / "csp",
+            config=Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "csp",
+            state=Path(environ.get("XDG_STATE_HOME") or home / ".local/state") / "csp",
+        )
+
+    @property
+    def control_socket(self) -> Path:
+        return self.runtime / "cspd.sock"
+
+    @property
+    def daemon_lock(self) -> Path:
+        return self.runtime / "cspd.lock"
+
+    @property
+    def keeper_socket(self) -> Path:
+        return self.runtime / "keeper.sock"
+
+    @property
+    def keeper_lock(self) -> Path:
+        return self.runtime / "keeper.lock"
+
+    @property
+    def agents_dir(self) -> Path:
+        return self.runtime / "agents"
+
+    def agent_socket(self, name: str) -> Path:
+        return self.agents_dir / f"{name}.sock"
+
+    def screen_file(self, name: str) -> Path:
+        return self.agents_dir / f"{name}.screen"
+
+    def journal_file(self, name: str) -> Path:
+        return self.agents_dir / f"{name}.journal"
+
+    def ledger_file(self, name: str) -> Path:
+        return self.agents_dir / f"{name}.ledger"
+
+    @property
+    def daemon_file(self) -> Path:
+        return self.config / "cspd.toml"
+
+    @property
+    def units_dir(self) -> Path:
+        return self.config / "agents"
+
+    def unit_file(self, name: str) -> Path:
+        return self.units_dir / f"{name}.toml"
+
+    @property
+    def profiles_dir(self) -> Path:
+        return self.config / "profiles"
+
+    @property
+    def history_db(self) -> Path:
+        return self.state / "history.db"
+
+
+def check_agent_name(name: str) -> str:
+    """The name itself, or CspError("bad-name") that says what is allowed."""
+    if not AGENT_NAME.fullmatch(name):
+        raise CspError(
+            "bad-name",
+            f"agent: {name!r}: not a name",
+            "1 to 32 of a-z 0-9 _ -, beginning with a letter or digit",
+        )
+    if name in RESERVED_NAMES:
+        raise CspError(
+            "bad-name", f"agent: {name!r}: this word has a meaning of its own", "choose another name"
+        )
+    return name
+
+
+def make_private_dir(path: Path) -> None:
+    """Create `path` (0700) or insist that it is ours and closed to others.
+
+    Raises CspError("not-private") for a directory of somebody else: a socket in it could be replaced.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    facts = path.stat()
+    if facts.st_uid != os.getuid():
+        raise CspError(
+            "not-private",
+            f"directory: {path}: belongs to user {facts.st_uid}",
+            "set XDG_RUNTIME_DIR to one of yours",
+        )
+    if facts.st_mode & 0o077:
+        path.chmod(0o700)

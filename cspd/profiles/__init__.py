@@ -1,0 +1,1 @@
+"""Data: how to tell what a program is doing from its screen."""

@@ -1,0 +1,1 @@
+"""One process per agent: PTY relay, emulator, attach, and the arbiter that types messages."""

@@ -1,0 +1,143 @@
+"""What a sidecar leaves for its successor: the screen, the output since then, and which message was being typed.
+
+Three files beside the agent's socket, kept as long as the terminal. Written with plain write(2): they survive SIGKILL of
+any process, which is what they are for, and need not survive the machine, whose agents are gone then anyway.
+"""
+
+import json
+import os
+import struct
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import attrs
+
+JOURNAL_MAX = 1 << 20  # bytes of output after which a new snapshot is worth its 3 ms
+LEDGER_MAX = 1 << 18
+LEDGER_KEPT = 1000  # messages whose last step is remembered, so that a late duplicate is recognised
+_BASE = struct.Struct("!Q")
+
+
+class Remains(NamedTuple):
+    """What was found. `snapshot` belongs to `incarnation`; `journal` is the raw output after it."""
+
+    incarnation: int
+    snapshot: bytes
+    journal: bytes
+
+
+def _write_whole(path: Path, *parts: bytes) -> None:
+    new = path.with_name(path.name + ".new")
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as f:
+        f.writelines(parts)
+    new.rename(path)
+
+
+@attrs.define
+class BlackBox:
+    """Owner of NAME.screen, NAME.journal and NAME.ledger.
+
+    Bytes of output are counted from the start of the files' life. The snapshot says up to which count it includes the
+    output and the journal from which count on it holds it, so that a death between the two renames replays nothing twice.
+    """
+
+    screen: Path
+    journal: Path
+    ledger: Path
+    incarnation: int
+    _count: int = 0  # bytes of output so far
+    _base: int = 0  # count at the begin of the journal
+    _journal_fd: int = -1
+    _ledger_fd: int = -1
+    _ledger_size: int = 0
+
+    def recover(self) -> Remains | None:
+        """What the sidecar before left, or None. What killed the reader of it once is not read a second time."""
+        snapshot, head = self._read_screen()
+        journal = b""
+        attempt = self.journal.with_name(self.journal.name + ".replay")
+        if attempt.exists():  # the sidecar before us died while it read this
+            attempt.unlink()
+            self.journal.unlink(missing_ok=True)
+        elif self.journal.exists():
+            self.journal.rename(attempt)
+            raw = attempt.read_bytes()
+            base = _BASE.unpack_from(raw)[0] if len(raw) >= _BASE.size else 0
+            included = head.get("count", 0)
+            self._count = max(included, base + len(raw) - _BASE.size)
+            journal = raw[_BASE.size + max(0, included - base) :]
+        if not snapshot and not journal:
+            return None
+        return Remains(head.get("incarnation", self.incarnation), snapshot, journal)
+
+    def _read_screen(self) -> tuple[bytes, dict[str, Any]]:
+        try:
+            line, _, snapshot = self.screen.read_bytes().partition(b"\n")
+            return snapshot, json.loads(line)
+        except (OSError, ValueError):
+            return b"", {}
+
+    def begin(self, snapshot: bytes) -> None:
+        """Call once, after `recover`: start a new journal on top of this snapshot."""
+        self.save(snapshot)
+        self.journal.with_name(self.journal.name + ".replay").unlink(missing_ok=True)
+
+    def append(self, output: bytes) -> None:
+        """Before anything else is done with it: what has been read from the PTY exists nowhere else."""
+        os.write(self._journal_fd, output)
+        self._count += len(output)
+
+    @property
+    def full(self) -> bool:
+        return self._count - self._base > JOURNAL_MAX
+
+    def save(self, snapshot: bytes) -> None:
+        head = {"incarnation": self.incarnation, "count": self._count}
+        _write_whole(self.screen, json.dumps(head).encode(), b"\n", snapshot)
+        _write_whole(self.journal, _BASE.pack(self._count))
+        if self._journal_fd >= 0:
+            os.close(self._journal_fd)
+        self._journal_fd = os.open(self.journal, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        self._base = self._count
+
+    # ------------------------------------------------------------------ the ledger of deliveries
+
+    def recover_ledger(self) -> list[dict[str, Any]]:
+        """The last entry of each message, oldest first."""
+        last: dict[str, dict[str, Any]] = {}
+        try:
+            lines = self.ledger.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            lines = []
+        for line in lines:
+            try:
+                entry = json.loads(line)
+                last.pop(entry["message_id"], None)
+                last[entry["message_id"]] = entry
+            except (ValueError, TypeError, KeyError):
+                continue  # torn by a death in the middle of a write; the entry before it stands
+        kept = list(last.values())[-LEDGER_KEPT:]
+        self._rewrite_ledger(kept)
+        return kept
+
+    def _rewrite_ledger(self, entries: list[dict[str, Any]]) -> None:
+        data = b"".join(json.dumps(entry).encode() + b"\n" for entry in entries)
+        _write_whole(self.ledger, data)
+        if self._ledger_fd >= 0:
+            os.close(self._ledger_fd)
+        self._ledger_fd = os.open(self.ledger, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        self._ledger_size = len(data)
+
+    def record(self, entry: dict[str, Any]) -> None:
+        """Before the act that it announces: a successor must never take a typed message for an untouched one."""
+        data = json.dumps(entry).encode() + b"\n"
+        os.write(self._ledger_fd, data)
+        self._ledger_size += len(data)
+        if self._ledger_size > LEDGER_MAX:
+            self.recover_ledger()
+
+    def close(self) -> None:
+        for fd in (self._journal_fd, self._ledger_fd):
+            if fd >= 0:
+                os.close(fd)
+        self._journal_fd = self._ledger_fd = -1

@@ -1,0 +1,183 @@
+"""Reads from a view whether typed text stands on the screen, where, and whether it has left its place again.
+
+Compares letters and digits only: terminals wrap, indent and draw frames. What follows from it is for `delivery` and
+`arbiter` to decide.
+"""
+
+import enum
+import unicodedata
+
+import attrs
+
+from cspd.sidecar.profile import Profile
+from cspd.sidecar.view import View
+
+TAIL_CHARS = 40  # of the last line; more would be cut by narrow boxes
+ROWS_ABOVE = 8  # a box wraps the tail over no more rows
+
+
+class Place(enum.Enum):
+    """Where the typed text was recognised, the surest first."""
+
+    CURSOR = "before the cursor"
+    BOX = "in the input box"
+    PLACEHOLDER = "as a placeholder"
+    SCREEN = "on the screen"
+
+
+class Letters(enum.Enum):
+    """What of a text is compared, the first for which there is enough."""
+
+    ASCII = "letters and digits of ASCII"
+    ANY = "letters and digits"
+    ALL = "all but blanks"
+
+
+ENOUGH = {Letters.ASCII: 8, Letters.ANY: 1, Letters.ALL: 0}
+
+
+@attrs.frozen
+class Anchor:
+    """The input's place as it looked with nothing typed."""
+
+    before: str
+    after: str
+    box: tuple[str, ...] | None
+
+    @classmethod
+    def of(cls, profile: Profile, view: View) -> "Anchor":
+        return cls(view.before_cursor.rstrip(), view.after_cursor, box_rows(profile, view))
+
+
+def box_rows(profile: Profile, view: View) -> tuple[str, ...] | None:
+    """Rows of the input box: from the lowest row that begins with a prompt to the frame or blank row below."""
+    first = next((i for i in range(view.last_row, -1, -1) if profile.box.prompt.search(view.rows[i])), None)
+    if first is None:
+        return None
+    rows = [view.rows[first]]
+    for row in view.rows[first + 1 :]:
+        if profile.box.end.search(row):
+            break
+        rows.append(row)
+    return tuple(rows)
+
+
+def is_empty(profile: Profile, view: View, anchor: Anchor | None) -> bool:
+    """Is it seen that no draft stands in the input? False also when it cannot be known."""
+    if anchor is not None and Anchor.of(profile, view) == anchor:
+        return True
+    box = box_rows(profile, view)
+    if box and any(pattern.search(box[0]) for pattern in profile.box.empty):
+        return True
+    if anchor is not None or view.after_cursor:
+        return False
+    line = view.before_cursor
+    return not line.strip() if view.canonical else bool(profile.box.prompt_end.search(line))
+
+
+@attrs.frozen
+class Trace:
+    """Typed text and the screen before it: recognises the text when it shows."""
+
+    profile: Profile
+    anchor: Anchor
+    tail: str
+    _letters: Letters
+    _on_screen: int  # how often the tail stood on the screen before
+    _placeholders: int
+
+    @classmethod
+    def of(cls, profile: Profile, view: View, text: str) -> "Trace":
+        last = next((line for line in reversed(text.split("\n")) if line.strip()), "")
+        # Emulators agree about ASCII; other letters, then other signs, are taken only when there is little else.
+        letters = next((kind for kind in Letters if len(squeeze(last, kind)) >= ENOUGH[kind]), Letters.ALL)
+        tail = squeeze(last, letters)[-TAIL_CHARS:]
+        blind = cls(profile, Anchor.of(profile, view), tail, letters, 0, 0)
+        return attrs.evolve(blind, on_screen=blind._count(view), placeholders=blind._count_placeholders(view))
+
+    def seen(self, view: View) -> Place | None:
+        """Where the text shows now and did not before."""
+        if self._at_cursor(view, whole=True):
+            return Place.CURSOR
+        box = self._box(view)
+        if box is not None and self.tail in box and self.tail not in self._squeezed(self.anchor.box or ()):
+            return Place.BOX
+        if self._count_placeholders(view) > self._placeholders:
+            return Place.PLACEHOLDER
+        return Place.SCREEN if self._count(view) > self._on_screen else None
+
+    def stands(self, view: View, place: Place) -> bool | None:
+        """Is the text still where it was typed? None: cannot be told."""
+        match place:
+            case Place.CURSOR:
+                return self._at_cursor(view, whole=False)
+            case Place.BOX:
+                box = self._box(view)
+                return None if box is None else self.tail in box
+            case Place.PLACEHOLDER:
+                rows = box_rows(self.profile, view)
+                if rows is None:
+                    return None
+                return any(p.search(row) for row in rows for p in self.profile.typing.placeholders)
+            case Place.SCREEN:
+                return None if self._count(view) > self._on_screen else False
+
+    def alone(self, view: View, place: Place) -> bool:
+        """Does the text stand there with nothing behind it, so that Enter submits it and not more?"""
+        match place:
+            case Place.CURSOR:
+                return self._at_cursor(view, whole=True)
+            case Place.BOX:
+                return (self._box(view) or "").endswith(self.tail)
+            case _:
+                return bool(self.stands(view, place))
+
+    def is_end_of(self, text: str) -> bool:
+        """Does this prompt, as a hook reports it, end with the typed text?"""
+        return bool(self.tail) and squeeze(text, self._letters).endswith(self.tail)
+
+    def evidence(self, view: View) -> str:
+        """The screen line that shows the end of the text, or the cursor's."""
+        end = self.tail[-10:]
+        return next(
+            (row.strip() for row in reversed(view.rows) if end in squeeze(row, self._letters)),
+            view.cursor_row,
+        )
+
+    def _at_cursor(self, view: View, *, whole: bool) -> bool:
+        """The line before the cursor ends with the tail (`whole`) or holds it.
+
+        A line that looks as it did before typing is an empty prompt, whatever the lines above it say.
+        """
+        line = view.before_cursor
+        shown = squeeze(line, self._letters)
+        if not shown or line.rstrip() == self.anchor.before:
+            return False
+        if shown.endswith(self.tail) or (not whole and self.tail in shown):
+            return True
+        # A program that wraps by itself: the cursor's row holds the last part of the tail only.
+        start = view.line_start(view.cursor[0])
+        above = self._squeezed(view.rows[max(0, start - ROWS_ABOVE) : start])
+        return self.tail.endswith(shown) and (above + shown).endswith(self.tail)
+
+    def _box(self, view: View) -> str | None:
+        rows = box_rows(self.profile, view)
+        return None if rows is None else self._squeezed(rows)
+
+    def _squeezed(self, rows: tuple[str, ...]) -> str:
+        return squeeze("".join(rows), self._letters)
+
+    def _count(self, view: View) -> int:
+        return self._squeezed(view.rows).count(self.tail) if self.tail else 0
+
+    def _count_placeholders(self, view: View) -> int:
+        patterns = self.profile.typing.placeholders
+        return sum(len(pattern.findall(line)) for line in view.lines() for pattern in patterns)
+
+
+def squeeze(text: str, letters: Letters) -> str:
+    """What is compared of a text: never blanks, which terminals add and drop."""
+    if letters is Letters.ALL:
+        return "".join(text.split())
+    plain = unicodedata.normalize("NFKD", text)
+    return "".join(char for char in plain if char.isalnum() and (letters is Letters.ANY or char.isascii()))

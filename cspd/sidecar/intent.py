@@ -1,0 +1,219 @@
+"""Hears what a line-oriented program says to others: a new line of its output that begins with `@NAME:` or `@all:`.
+
+Reads raw output bytes, cut anywhere, and never hears an echo, a draft or a redraw; when in doubt it hears nothing.
+Which programs are heard, and when not to listen, is the shell's to decide.
+"""
+
+import codecs
+import re
+from collections import deque
+
+import attrs
+
+from cspd.paths import AGENT_NAME
+
+_SPEECH = re.compile(rf"@({AGENT_NAME.pattern}):[ ]?(.*)")
+_SEQUENCE = re.compile(r"\x1b\[([0-?]*)([ -/]*)([@-~])")
+_OPEN_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*")
+_STRING_END = re.compile("\x1b\\\\|\x07|\x9c")
+
+LINE_MAX = 64 * 1024  # characters; the limit of a message's content
+STRING_MAX = 64 * 1024  # a longer OSC or DCS was none
+WRITTEN_MAX = 64  # lines beginning with `@name:` that are remembered as typed
+HEARINGS = 2  # of a typed line: the terminal's echo, and a program that repeats what it reads
+LOST = 1 << 20  # rows to go until the cursor is surely at the bottom again
+
+
+@attrs.frozen
+class Said:
+    """One line for somebody; `to` is an agent's name or "all"."""
+
+    to: str
+    content: str
+
+
+@attrs.define
+class _Written:
+    line: str
+    left: int = HEARINGS
+
+
+@attrs.define
+class Ear:
+    """Assembles lines from the output of one incarnation.
+
+    `rows`: the terminal's height. `fresh`: the first bytes begin a line (not so for a program that ran before we
+    listened).
+    """
+
+    rows: int = 40
+    fresh: bool = True
+    _decode: codecs.IncrementalDecoder = attrs.field(
+        factory=lambda: codecs.getincrementaldecoder("utf-8")(errors="replace")
+    )
+    _open: str = ""  # a cut escape sequence
+    _line: list[str] = attrs.field(factory=list)
+    _column: int = 0
+    _returned: bool = False  # CR came; text now would overwrite the line
+    _tainted: bool = False
+    _below: int = 0  # rows that were written before and stand below the cursor; LOST: not known
+    _alternate: bool = False
+    _written: deque[_Written] = attrs.field(factory=lambda: deque(maxlen=WRITTEN_MAX))
+
+    def __attrs_post_init__(self) -> None:
+        self._tainted = not self.fresh
+
+    def wrote(self, text: str) -> None:
+        """This was typed into the terminal, by us or by a person: its echo is nobody's speech."""
+        for line in re.split(r"[\r\n]", text):
+            at = line.find("@")
+            if at >= 0 and _SPEECH.match(line[at:].strip()):
+                self._written.append(_Written(line.strip()))
+        if "\r" in text or "\n" in text:
+            self._below = 0  # Enter: what the program prints now, it prints new
+
+    def hear(self, data: bytes, *, listening: bool) -> list[Said]:
+        """What was said in lines that ended in this output. Not `listening`: its lines are followed, not heard."""
+        said: list[Said] = []
+        rest = self._open + self._decode.decode(data)
+        self._open = ""
+        self._tainted = self._tainted or not listening
+        at = 0
+        while at < len(rest):
+            if rest[at] == "\x1b":
+                size = self._escape(rest[at:])
+                if size == 0:
+                    self._open = rest[at:]
+                    break
+                at += size
+                continue
+            if rest[at] == "\n":
+                said += self._line_ended()
+                self._tainted = self._tainted or not listening
+            else:
+                self._char(rest[at])
+            at += 1
+        return said
+
+    def _line_ended(self) -> list[Said]:
+        text = "".join(self._line).strip()
+        heard = not self._tainted and self._below == 0
+        self._line.clear()
+        self._column, self._returned = 0, False
+        if self._below:
+            self._below -= 1
+            if self._below > LOST // 2 and LOST - self._below >= self.rows:
+                self._below = 0  # after so many line feeds the cursor is at the bottom, wherever it was
+        self._tainted = self._below > 0 or self._alternate
+        found = _SPEECH.fullmatch(text) if heard else None
+        if found is None or not found[2].strip() or self._is_echo(text):
+            return []
+        return [Said(found[1], found[2].strip())]
+
+    def _is_echo(self, text: str) -> bool:
+        for entry in self._written:
+            if entry.line.endswith(text):
+                entry.left -= 1
+                if entry.left == 0:
+                    self._written.remove(entry)
+                return True
+        return False
+
+    def _char(self, char: str) -> None:
+        match char:
+            case "\r":
+                self._column, self._returned = 0, True
+            case "\b":
+                self._column = max(0, self._column - 1)
+            case "\t":
+                self._put(" " * (8 - self._column % 8))
+            case "\v" | "\f":
+                self._tainted = True
+            case _ if char >= " " and not "\x7f" <= char <= "\x9f":
+                if self._returned and self._line:
+                    self._tainted = True  # drawn over: a progress line, or a draft that a line editor wraps
+                self._put(char)
+
+    def _put(self, text: str) -> None:
+        self._returned = False
+        if len(self._line) + len(text) > LINE_MAX:
+            self._tainted = True
+            return
+        self._line.extend(" " * (self._column - len(self._line)))
+        self._line[self._column : self._column + len(text)] = text
+        self._column += len(text)
+
+    def _escape(self, rest: str) -> int:
+        """Follow the sequence at the beginning of `rest`; its size, 0 when it is cut."""
+        if len(rest) == 1:
+            return 0
+        if rest[1] == "[":
+            return self._control_sequence(rest)
+        if rest[1] in "]P_^X":
+            end = _STRING_END.search(rest, 2)
+            if end is None:
+                return 0 if len(rest) < STRING_MAX else 2
+            return end.end()
+        if rest[1] in " #%()*+-./":
+            return 0 if len(rest) == 2 else 3
+        if rest[1] in "DEMc78":
+            self._lose()
+        return 2
+
+    def _control_sequence(self, rest: str) -> int:
+        found = _SEQUENCE.match(rest)
+        if found is None:
+            opened = _OPEN_SEQUENCE.match(rest)
+            size = opened.end() if opened else 2
+            return 0 if size == len(rest) and size < 64 else size
+        params, final = found[1], found[3]
+        if found[2] == "" and params[:1] not in ("<", "=", ">"):
+            self._obey(params, final)
+        return found.end()
+
+    def _obey(self, params: str, final: str) -> None:
+        number = int(params) if params.isascii() and params.isdigit() and len(params) < 5 else 0
+        match final:
+            case "m" | "n" | "c" | "q" | "t" | "g":
+                pass  # colours, questions and the like move nothing
+            case "h" | "l" if params[:1] == "?":
+                self._mode(params[1:].split(";"), final == "h")
+            case "K":
+                self._erase(number)
+            case "C":
+                self._column += max(1, number)
+            case "D":
+                self._column = max(0, self._column - max(1, number))
+            case "G" | "`":
+                self._column = max(0, number - 1)
+            case "P" | "@" | "X":
+                self._tainted = True  # edits inside a line: only line editors do that
+            case "A" | "F" if self._below < LOST // 2:
+                self._below += max(1, number)
+                self._tainted = True
+            case "B" | "E" if self._below < LOST // 2:
+                self._below = max(0, self._below - max(1, number))
+                self._tainted = True
+            case "J" if number == 0 and self._below == 0:
+                self._erase(0)  # nothing stands below: shells do this before each prompt
+            case _:
+                self._lose()
+        self._column = min(self._column, LINE_MAX)
+
+    def _mode(self, modes: list[str], on: bool) -> None:
+        if any(mode in ("47", "1047", "1049") for mode in modes):
+            self._alternate = on
+            self._lose()
+
+    def _erase(self, how: int) -> None:
+        if how == 2:
+            self._line.clear()
+        elif how == 0:
+            del self._line[self._column :]
+        else:
+            self._tainted = True
+
+    def _lose(self) -> None:
+        """The cursor went where we cannot follow."""
+        self._tainted = True
+        self._below = LOST

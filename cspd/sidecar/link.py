@@ -1,0 +1,112 @@
+"""The sidecar's connection to cspd: kept up for as long as the sidecar lives, while cspd may come and go.
+
+Everything that must not be lost is queued and taken off only when cspd has answered; what was answered twice does no harm
+there. Present states (activity, attached) are said at each connect and when they change.
+"""
+
+import logging
+from collections import deque
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import attrs
+import trio
+
+from cspd.errors import CspError
+from cspd.transport import RpcPeer, connect
+from cspd.wire import rpc
+from cspd.wire.version import PROTOCOL
+
+log = logging.getLogger("csp-sidecar")
+
+QUEUE_MAX = (
+    10_000  # reports for a cspd that is away; the oldest go first, the ledger still has the messages' last steps
+)
+RETRY_FIRST_SEC = 0.02
+RETRY_MAX_SEC = 1.0
+
+
+class Session(Protocol):
+    """Whose link it is."""
+
+    def introduction(self) -> dict[str, Any]: ...
+    def welcomed(self, answer: dict[str, Any]) -> None: ...
+    def asked(self, method: str, params: dict[str, Any]) -> Any: ...
+
+
+@attrs.define(eq=False)
+class Link:
+    """Owner of the connection and of the queue before it."""
+
+    socket: Path
+    session: Session
+    _queue: deque[tuple[str, dict[str, Any]]] = attrs.Factory(lambda: deque(maxlen=QUEUE_MAX))
+    _peer: RpcPeer | None = None
+    _wake: trio.Event = attrs.Factory(trio.Event)
+    _drained: trio.Event = attrs.Factory(trio.Event)
+
+    def report(self, method: str, params: dict[str, Any]) -> None:
+        """Say it, now or when cspd is back."""
+        self._queue.append((method, params))
+        self._wake.set()
+
+    def mention(self, method: str, params: dict[str, Any]) -> None:
+        """Say it if cspd is there; at the next connect the introduction says it anyway."""
+        if self._peer is not None:
+            self.report(method, params)
+
+    async def keep(self) -> None:
+        """Connect, and connect again, until cancelled."""
+        pause = RETRY_FIRST_SEC
+        while True:
+            try:
+                lines = await connect(self.socket)
+            except OSError:
+                await trio.sleep(pause)
+                pause = min(pause * 2, RETRY_MAX_SEC)
+                continue
+            try:
+                await self._serve(RpcPeer(lines, "cspd"))
+                pause = RETRY_FIRST_SEC
+            except* CspError as group:
+                log.info("cspd: %s", group.exceptions[0])
+                await trio.sleep(pause)
+                pause = min(pause * 2, RETRY_MAX_SEC)
+            finally:
+                self._peer = None
+                await trio.aclose_forcefully(lines.stream)
+
+    async def _serve(self, peer: RpcPeer) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._talk, peer)
+            await peer.serve(self._handle)
+            nursery.cancel_scope.cancel()
+
+    def _handle(self, request: rpc.Request) -> Any:
+        return self.session.asked(request.method, request.params)
+
+    async def _talk(self, peer: RpcPeer) -> None:
+        answer = await peer.call("sidecar.hello", {"protocol": PROTOCOL, **self.session.introduction()})
+        self._peer = peer
+        self.session.welcomed(answer)
+        while True:
+            while self._queue:
+                method, params = self._queue[0]
+                try:
+                    await peer.call(method, params)
+                except CspError as exc:
+                    if exc.code == "unreachable":
+                        raise
+                    log.warning("%s: %s", method, exc)  # refused: saying it again would not help
+                if self._queue and self._queue[0] == (method, params):
+                    self._queue.popleft()
+            self._drained.set()
+            self._wake, self._drained = trio.Event(), trio.Event()
+            await self._wake.wait()
+
+    async def drain(self, timeout_sec: float) -> None:
+        """Until everything is said, or cspd is not there to hear it."""
+        with trio.move_on_after(timeout_sec):
+            while self._queue:
+                await self._drained.wait()

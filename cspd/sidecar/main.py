@@ -1,0 +1,229 @@
+"""A sidecar process: builds the session from what the keeper forked it with, and runs it until its agent has ended.
+
+Nesting: the link to cspd outlives the clients, they outlive the pump of the agent's output. The keeper may die and come
+back meanwhile: the descriptors are then brought to the new one.
+"""
+
+import array
+import json
+import logging
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+from cspd.errors import CspError
+from cspd.paths import Paths
+from cspd.sidecar import pty
+from cspd.sidecar.blackbox import BlackBox
+from cspd.sidecar.profile import Profile, read_profile
+from cspd.sidecar.session import Session
+from cspd.sidecar.terminal import Terminal
+from cspd.wire.ansi import RESET
+
+log = logging.getLogger("csp-sidecar")
+
+QUIET_SEC = 0.3  # after the agent's end, when another process keeps the terminal open: no output for so long is the end
+DRAIN_MAX_SEC = 10.0
+STATUS_SEC = 1.0  # between the end of the agent and the keeper's word how it ended
+LINK_DRAIN_SEC = 2.0
+KEEPER_RETRY_SEC = 0.1
+
+
+@attrs.define
+class Ending:
+    """How and whether the agent has ended."""
+
+    status: dict[str, Any] | None = None
+    known: trio.Event = attrs.Factory(trio.Event)
+    drained: trio.Event = attrs.Factory(trio.Event)
+
+    def tell(self, status: dict[str, Any]) -> None:
+        if not self.known.is_set():
+            self.status = status
+            self.known.set()
+
+
+def run_sidecar(spec: dict[str, Any], fds: Mapping[str, int]) -> None:
+    """Called by the keeper in the forked process. Returns when the agent has ended and everything is said."""
+    logging.basicConfig(stream=sys.stderr, format=f"csp-sidecar {spec['name']}: %(message)s", level=logging.INFO)
+    trio.run(serve, spec, dict(fds))
+
+
+async def serve(spec: dict[str, Any], fds: dict[str, int]) -> None:
+    paths = Paths(Path(spec["runtime"]), Path(spec["config"]), Path(spec["state"]))
+    session = build_session(spec, fds["master"], paths)
+    session.start()
+    ending = Ending()
+    if spec["exited"] is not None:
+        ending.tell(spec["exited"])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(session.link.keep)
+        nursery.start_soon(session.writer.run)
+        nursery.start_soon(session.run_alarms)
+        nursery.start_soon(watch_agent, fds["pidfd"], ending)
+        nursery.start_soon(hold_lifeline, spec, fds, paths, ending)
+        async with trio.open_nursery() as clients:
+            clients.start_soon(session.clients.serve, socket.socket(fileno=os.dup(fds["listener"])))
+            await pump_until_end(session, fds["master"], ending)
+            await session.clients.farewell(ending.status or {})
+            clients.cancel_scope.cancel()
+        session.agent_ended()
+        session.link.report("sidecar.ended", {"text": "\n".join(session.last_lines())})
+        await session.link.drain(LINK_DRAIN_SEC)
+        nursery.cancel_scope.cancel()
+
+
+def build_session(spec: dict[str, Any], master: int, paths: Paths) -> Session:
+    name, incarnation = spec["name"], spec["incarnation"]
+    files = (paths.screen_file(name), paths.journal_file(name), paths.ledger_file(name))
+    box = BlackBox(*files, incarnation)
+    rows, columns = pty.get_size(master)
+    terminal = restored_terminal(box, columns, rows, spec["scrollback_lines"])
+    box.begin(terminal.snapshot())
+    return Session(
+        name=name,
+        pid=spec["pid"],
+        incarnation=incarnation,
+        master=master,
+        terminal=terminal,
+        box=box,
+        profile=find_profile(spec["settings"]["profile"], paths),
+        settings=spec["settings"],
+        scrollback_lines=spec["scrollback_lines"],
+        writer=pty.Writer(master),
+        control_socket=paths.control_socket,
+    )
+
+
+def restored_terminal(box: BlackBox, columns: int, rows: int, scrollback_lines: int) -> Terminal:
+    """The screen that the sidecar before us had; for a new incarnation with sane modes and below what was there."""
+    remains = box.recover()
+    if remains is None:
+        return Terminal(columns, rows, scrollback_lines)
+    if remains.snapshot:
+        terminal = Terminal.restore(remains.snapshot, scrollback_lines)
+    else:
+        terminal = Terminal(columns, rows, scrollback_lines)
+    terminal.feed(remains.journal)
+    if remains.incarnation != box.incarnation:
+        terminal.feed(RESET + b"\r\n")
+    if (terminal.columns, terminal.rows) != (columns, rows):
+        terminal.resize(columns, rows)
+    return terminal
+
+
+def find_profile(name: str, paths: Paths) -> Profile:
+    """The person's own file wins over the shipped one. A broken one is said, and the default rules are used."""
+    texts = {}
+    for folder in (Path(__file__).parent.parent / "profiles", paths.profiles_dir):
+        for path in sorted(folder.glob("*.toml")) if folder.is_dir() else []:
+            try:
+                texts[path.stem] = path.read_text()
+            except (OSError, UnicodeDecodeError) as exc:
+                log.error("%s: %s", path, exc)
+    try:
+        return read_profile(name, texts)
+    except CspError as exc:
+        log.error("%s: the default profile is used", exc)
+        shipped = (Path(__file__).parent.parent / "profiles" / "default.toml").read_text()
+        return read_profile("default", {"default": shipped})
+
+
+async def pump_until_end(session: Session, master: int, ending: Ending) -> None:
+    """The agent's output until its terminal hangs up or, if others hold it open, until it is quiet after the end."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pump, session, master, ending)
+        await ending.known.wait()
+        with trio.move_on_after(DRAIN_MAX_SEC):
+            while not ending.drained.is_set():
+                before = session.output_count
+                with trio.move_on_after(QUIET_SEC):
+                    await ending.drained.wait()
+                if session.output_count == before:
+                    break
+        nursery.cancel_scope.cancel()
+
+
+async def pump(session: Session, master: int, ending: Ending) -> None:
+    hung_up = False
+    while not hung_up:
+        await trio.lowlevel.wait_readable(master)
+        await session.clients.wait_room()
+        data, hung_up = pty.read_available(master)
+        if data:
+            session.output(data)
+    ending.drained.set()
+
+
+async def watch_agent(pidfd: int, ending: Ending) -> None:
+    """Its end shows here also when the keeper, whose child it was, is gone; then how it ended is not known."""
+    await trio.lowlevel.wait_readable(pidfd)
+    with trio.move_on_after(STATUS_SEC):
+        await ending.known.wait()
+    ending.tell({})
+
+
+async def hold_lifeline(spec: dict[str, Any], fds: dict[str, int], paths: Paths, ending: Ending) -> None:
+    """Hear the keeper's word of the agent's end. When the keeper itself is gone, look for the next one."""
+    lifeline = trio.socket.from_stdlib_socket(socket.socket(fileno=os.dup(fds["lifeline"])))
+    while True:
+        held = b""
+        while data := await _receive(lifeline):
+            *lines, held = (held + data).split(b"\n")
+            for line in lines:
+                message = json.loads(line)
+                if "exited" in message:
+                    ending.tell(message["exited"])
+        lifeline.close()
+        lifeline = await find_keeper(spec, fds, paths)
+
+
+async def _receive(sock: trio.socket.SocketType) -> bytes:
+    try:
+        return await sock.recv(65536)
+    except OSError:
+        return b""  # reset: the same as closed
+
+
+async def find_keeper(spec: dict[str, Any], fds: dict[str, int], paths: Paths) -> trio.socket.SocketType:
+    """Bring the terminal to the new keeper as soon as there is one; -> our end of the new lifeline."""
+    log.warning("the keeper is gone: holding the terminal")
+    while True:
+        ours, theirs = trio.socket.socketpair()
+        with theirs:
+            try:
+                await bring(spec, fds, theirs.fileno(), paths)
+                log.warning("a new keeper has taken the terminal")
+                return ours
+            except (OSError, CspError) as exc:
+                log.debug("keeper: %s", exc)
+        ours.close()
+        await trio.sleep(KEEPER_RETRY_SEC)
+
+
+async def bring(spec: dict[str, Any], fds: dict[str, int], lifeline: int, paths: Paths) -> None:
+    """Raises OSError when no keeper is there, CspError when it does not want it."""
+    keys = ("name", "incarnation", "pid", "stop_signal", "stop_timeout_sec", "started_ts")
+    request = {"op": "adopt", "sidecar_pid": os.getpid(), "spec": spec, **{key: spec[key] for key in keys}}
+    descriptors = array.array("i", [fds["master"], fds["pidfd"], fds["listener"], lifeline])
+    with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        await sock.connect(str(paths.keeper_socket))
+        data = json.dumps(request).encode() + b"\n"
+        sent = await sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
+        while sent < len(data):
+            sent += await sock.send(data[sent:])
+        answer = b""
+        while not answer.endswith(b"\n"):
+            data = await sock.recv(65536)
+            if not data:
+                raise OSError("the keeper closed the connection")
+            answer += data
+    reply = json.loads(answer)
+    if "error" in reply:
+        raise CspError(reply["error"]["code"], reply["error"]["sentence"])

@@ -1,0 +1,370 @@
+"""One incarnation of an agent: its terminal's output, its attached clients, its messages; the owner of all of that.
+
+Everything here happens in single steps without waiting, so that output, keystrokes and messages never interleave within a
+step. What to type and when is `arbiter`'s, what the agent is doing `activity`'s; descriptors are `main`'s.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+from cspd.errors import CspError
+from cspd.sidecar import orders, pty
+from cspd.sidecar.activity import Activity, Decision, decide
+from cspd.sidecar.arbiter import Arbiter
+from cspd.sidecar.blackbox import LEDGER_KEPT, BlackBox
+from cspd.sidecar.clients import Client, Clients
+from cspd.sidecar.intent import Ear
+from cspd.sidecar.keystrokes import Kind as Key
+from cspd.sidecar.link import Link
+from cspd.sidecar.profile import Profile
+from cspd.sidecar.repaint import repaint
+from cspd.sidecar.safetext import render
+from cspd.sidecar.terminal import Terminal
+from cspd.sidecar.view import View
+from cspd.wire.frames import Kind
+
+log = logging.getLogger("csp-sidecar")
+
+# A look costs about a millisecond, and output comes in hundreds of pieces a second.
+LOOK_DELAY_SEC = 0.05
+TYPING_LOOK_SEC = 0.003  # while a message waits for its echo
+
+
+@attrs.define(eq=False)
+class Session:
+    """See the module. `start` first; then the shell calls `output`, and `clients` and `link` call the rest."""
+
+    name: str
+    pid: int
+    incarnation: int
+    master: int
+    terminal: Terminal
+    box: BlackBox
+    profile: Profile
+    settings: dict[str, Any]
+    scrollback_lines: int
+    writer: pty.Writer
+    arbiter: Arbiter = attrs.field(init=False)
+    clients: Clients = attrs.field(init=False)
+    link: Link = attrs.field(init=False)
+    ear: Ear = attrs.Factory(Ear)
+    control_socket: Path = attrs.field(kw_only=True)
+    output_count: int = attrs.field(default=0, kw_only=True)
+    _leader: Client | None = None  # the client that typed last: its size counts, its terminal answers queries
+    _decision: Decision | None = None
+    _published: Activity = Activity.STARTING
+    _started_at: float = attrs.Factory(trio.current_time)
+    _output_at: float = attrs.Factory(trio.current_time)
+    _look_at: float | None = None
+    _timer_at: float | None = None
+    _alarm_moved: trio.Event = attrs.Factory(trio.Event)
+    _said: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self.arbiter = Arbiter(self.profile)
+        self.clients = Clients(self)
+        self.link = Link(self.control_socket, self)
+
+    def start(self) -> None:
+        """Tell what became of messages that the sidecar before us had in hand, and look at the screen soon."""
+        entries = self.box.recover_ledger()
+        self._perform(self.arbiter.recover([(entry["message_id"], entry["step"]) for entry in entries]))
+        self._look_soon()
+
+    # ------------------------------------------------------------------ output of the agent
+
+    def output(self, data: bytes) -> None:
+        self._output_at = trio.current_time()
+        self.output_count += len(data)
+        self.box.append(data)
+        self.clients.broadcast(Kind.OUTPUT, data)
+        replies = self.terminal.feed(data)
+        if replies and self._leader is None:  # else the leader's own terminal answers
+            self.writer.write(replies)
+        self._listen(data)
+        if self.box.full:
+            self.save()
+        self._look_soon(TYPING_LOOK_SEC if self.arbiter.wants_view else LOOK_DELAY_SEC)
+
+    def save(self) -> None:
+        self.box.save(self.terminal.snapshot())
+
+    def agent_ended(self) -> None:
+        """Everything it said is drained: what was being typed ends here, and the screen is kept for the next one."""
+        self._handle(orders.AgentEnded(trio.current_time()))
+        self.save()
+
+    def last_lines(self) -> list[str]:
+        return [line for line in self.terminal.screen_lines() if line.strip()][-10:]
+
+    def _listen(self, data: bytes) -> None:
+        if not self.settings["share_keywords"]:
+            return
+        listening = not self.terminal.alternate and self._in_foreground()
+        for said in self.ear.hear(data, listening=listening):
+            self._said += 1
+            params = {
+                "to": said.to,
+                "content": said.content,
+                "said_id": f"{self.name}-{self.incarnation}-{self._said}",
+            }
+            self.link.report("sidecar.said", params)
+
+    def _in_foreground(self) -> bool:
+        try:
+            return pty.line_discipline(self.master, self.pid).foreground
+        except OSError:
+            return True  # the terminal has just hung up: these are the agent's last words
+
+    # ------------------------------------------------------------------ looking
+
+    def view(self) -> View | None:
+        """What the terminal shows now; None after its hang-up."""
+        try:
+            tty = pty.line_discipline(self.master, self.pid)
+        except OSError:
+            return None
+        term = self.terminal
+        return View(
+            rows=tuple(term.screen_lines()),
+            cursor=term.cursor,
+            title=term.title,
+            alternate=term.alternate,
+            bracketed_paste=term.mode(2004),
+            canonical=tty.canonical,
+            echo=tty.echo,
+            foreground=tty.foreground,
+            reading=tty.reading,
+            wrapped=tuple(term.wrapped()),
+        )
+
+    def _look_soon(self, delay_sec: float = LOOK_DELAY_SEC) -> None:
+        at = trio.current_time() + delay_sec
+        if self._look_at is None or self._look_at > at:
+            self._look_at = at
+            self._alarm_moved.set()
+
+    def _look(self) -> None:
+        self._perform([orders.Look()])
+
+    def _looked(self) -> list[orders.Command]:
+        view = self.view()
+        self._look_at = None
+        if view is None:
+            return []
+        now = trio.current_time()
+        decision = decide(self.profile, view, now - self._output_at, now - self._started_at)
+        self._decision = decision
+        if decision.look_again_in is not None:
+            self._look_at = now + max(decision.look_again_in, 0.01)
+        self._alarm_moved.set()
+        if decision.activity is not self._published and decision.pending is not self._published:
+            self._published = decision.activity
+            self.link.mention("sidecar.activity", {"activity": decision.activity.value, "reason": decision.reason})
+        return self.arbiter.handle(orders.Looked(now, view, decision))
+
+    # ------------------------------------------------------------------ commands of the arbiter
+
+    def _handle(self, fact: orders.Fact) -> None:
+        self._perform(self.arbiter.handle(fact))
+
+    def _perform(self, commands: Sequence[orders.Command]) -> None:
+        """In order, those that follow from a look included, right behind it."""
+        todo = deque(commands)
+        while todo:
+            match todo.popleft():
+                case orders.Write(data):
+                    self.writer.write(data)
+                    self.ear.wrote(data.decode("utf-8", "replace"))
+                case orders.SetTimer(at):
+                    self._timer_at = at
+                    self._alarm_moved.set()
+                case orders.CancelTimer():
+                    self._timer_at = None
+                case orders.Look():
+                    todo.extendleft(reversed(self._looked()))
+                case orders.Report(message_id, step, reason, evidence):
+                    self._report(message_id, step, reason, evidence)
+                case orders.HumanLine(text, _):
+                    self.ear.wrote(text + "\r")
+                    if self.settings["share_input"]:
+                        self.link.report("sidecar.line", {"text": text})
+
+    def _report(self, message_id: str, step: str, reason: str, evidence: str) -> None:
+        entry = {"message_id": message_id, "step": step, "reason": reason, "ts": time.time()}
+        self.box.record(entry)
+        self.link.report("sidecar.step", {**entry, "evidence": evidence})
+
+    async def run_alarms(self) -> None:
+        """Fire the arbiter's timer and the looks at their times. An idle agent has neither."""
+        while True:
+            self._alarm_moved = trio.Event()
+            times = [at for at in (self._timer_at, self._look_at) if at is not None]
+            with trio.CancelScope(deadline=min(times, default=float("inf"))):
+                await self._alarm_moved.wait()
+                continue
+            now = trio.current_time()
+            if self._look_at is not None and self._look_at <= now:
+                self._look()
+            if self._timer_at is not None and self._timer_at <= now:
+                self._timer_at = None
+                self._handle(orders.TimerFired(now))
+
+    # ------------------------------------------------------------------ attached clients (clients.Host)
+
+    def greeting(self) -> dict[str, Any]:
+        return {"agent": self.name, "incarnation": self.incarnation, "pid": self.pid}
+
+    def attach(self, client: Client) -> None:
+        if not client.read_only:
+            self._lead(client)
+        client.push(Kind.REPAINT, repaint(self.terminal, scrollback=True))
+        self._count()
+
+    def detached(self, client: Client) -> None:
+        if self._leader is client:
+            writers = [each for each in self.clients.members if not each.read_only]
+            self._leader = None
+            if writers:
+                self._lead(writers[0])
+        self._count()
+
+    def _count(self) -> None:
+        self.link.mention("sidecar.attached", {"count": len(self.clients.members)})
+
+    def _lead(self, client: Client) -> None:
+        self._leader = client
+        self.resized(client)
+
+    def resized(self, client: Client) -> None:
+        size = (client.columns, client.rows)
+        if client is not self._leader or size == (self.terminal.columns, self.terminal.rows):
+            return
+        self.terminal.resize(*size)
+        pty.set_size(self.master, client.rows, client.columns)
+        for other in self.clients.members:
+            if other is not client and other.attached:
+                other.push(Kind.REPAINT, self.repaint(other))
+        self._look_soon()
+
+    def typed(self, client: Client, data: bytes) -> None:
+        now = trio.current_time()
+        pieces = tuple(client.keystrokes.feed(data, now))
+        if client is not self._leader:
+            if not any(piece.typed for piece in pieces):
+                return  # its terminal answers a query that the leader's answers too
+            self._lead(client)
+        view = self.view() if any(piece.kind is Key.ENTER for piece in pieces) else None
+        self._handle(orders.HumanTyped(now, pieces, view))
+
+    def repaint(self, client: Client) -> bytes:
+        return repaint(self.terminal, scrollback=False)
+
+    async def wait_input_room(self) -> None:
+        await self.writer.wait_room()
+
+    # ------------------------------------------------------------------ cspd (link.Session)
+
+    def introduction(self) -> dict[str, Any]:
+        known = list(self.arbiter.steps.values())[-LEDGER_KEPT:]
+        in_hand = [{"message_id": r.message_id, "step": r.step, "reason": r.reason} for r in known]
+        return {
+            "name": self.name,
+            "incarnation": self.incarnation,
+            "pid": self.pid,
+            "activity": self._published.value,
+            "attached": len(self.clients.members),
+            "ledger": in_hand,
+        }
+
+    def welcomed(self, answer: dict[str, Any]) -> None:
+        self._take_settings(answer["settings"])
+        self._handle(orders.PausedSet(trio.current_time(), answer["paused"]))
+
+    def _take_settings(self, settings: dict[str, Any]) -> None:
+        if settings["profile"] != self.settings["profile"]:
+            log.info("%s: profile %s counts from the next start", self.name, settings["profile"])
+        self.settings = {**settings, "profile": self.settings["profile"]}
+
+    def asked(self, method: str, params: dict[str, Any]) -> Any:
+        match method:
+            case "sidecar.deliver":
+                self._deliver(params)
+            case "sidecar.pause":
+                self._handle(orders.PausedSet(trio.current_time(), params["paused"]))
+            case "sidecar.settings":
+                self._take_settings(params)
+            case "sidecar.screen":
+                return self.screen(params.get("scrollback") is True, params.get("ansi") is True)
+            case "sidecar.explain":
+                return self.explain()
+            case _:
+                raise CspError("no-such-method", f"method: {method!r}: not known to this sidecar")
+        return {}
+
+    def _deliver(self, params: dict[str, Any]) -> None:
+        now = trio.current_time()
+        to = params["to"]
+        text = render(
+            self.settings["template"],
+            params["from"],
+            params["content"],
+            room=params["room"],
+            to=to if isinstance(to, str) else ", ".join(to),
+            message_id=params["message_id"],
+        )
+        expires_at = now + (params["expires_ts"] - time.time())
+        message = orders.Outgoing(params["message_id"], text, expires_at, params.get("urgent") is True)
+        self._handle(orders.MessageArrived(now, message))
+
+    def screen(self, scrollback: bool, ansi: bool) -> dict[str, Any]:
+        term = self.terminal
+        if ansi:
+            text = repaint(term, scrollback=scrollback).decode("utf-8", "replace")
+        else:
+            text = "\n".join(term.history_lines() if scrollback else term.screen_lines())
+        return {
+            "text": text,
+            "rows": term.rows,
+            "columns": term.columns,
+            "cursor": list(term.cursor),
+            "title": term.title,
+            "alternate": term.alternate,
+        }
+
+    def explain(self) -> dict[str, Any]:
+        self._look()
+        decision, view = self._decision, self.view()
+        if decision is None or view is None:
+            return {
+                "activity": self._published.value,
+                "reason": "no look was taken yet",
+                "rules": [],
+                "view": {},
+            }
+        rules = [
+            {
+                "rule": vote.rule,
+                "activity": vote.activity.value,
+                "matched": vote.matched,
+                "lines": list(vote.lines),
+                "why": vote.why,
+            }
+            for vote in decision.rules
+        ]
+        facts = attrs.asdict(view, filter=lambda field, _: field.name not in ("rows", "wrapped"))
+        facts["silent_sec"] = round(decision.silent_sec, 3)
+        return {
+            "activity": decision.activity.value,
+            "reason": decision.reason,
+            "profile": self.profile.name,
+            "rules": rules,
+            "view": facts,
+        }

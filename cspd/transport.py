@@ -1,0 +1,206 @@
+"""Unix sockets under trio: bounded lines, JSON-RPC both ways on them, private listeners, peer credentials.
+
+What the methods mean is left to the callers. A failed or timed-out send closes the stream: a partial line is on the wire.
+"""
+
+import inspect
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import attrs
+import trio
+
+from cspd.errors import CspError
+from cspd.paths import SUN_PATH_MAX
+from cspd.wire import rpc
+from cspd.wire.frames import FRAME_MAX, LineSplitter, Oversize
+
+RECEIVE_SIZE = 65536
+SEND_SEC = 5.0  # a peer that takes nothing for so long is let go: nobody waits for it
+BACKLOG = 128
+IN_FLIGHT_MAX = 256  # requests of one connection that wait for something; then its next lines are not read
+
+
+class Peer(NamedTuple):
+    """Who the kernel says is at the other end, at the time of its connect."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+def peer_of(sock: trio.socket.SocketType) -> Peer:
+    return Peer(*struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)))
+
+
+@attrs.define
+class LineStream:
+    """One connection of lines. Receive from one task; `send` may be called from any."""
+
+    stream: trio.SocketStream
+    _splitter: LineSplitter = attrs.Factory(lambda: LineSplitter(FRAME_MAX))
+    _lock: trio.Lock = attrs.Factory(trio.Lock)  # a stream's own: send_all does not take turns by itself
+
+    @property
+    def peer(self) -> Peer:
+        return peer_of(self.stream.socket)
+
+    async def lines(self) -> AsyncIterator[bytes | Oversize]:
+        """Until the peer closes; raises trio.BrokenResourceError when it vanished."""
+        while data := await self.stream.receive_some(RECEIVE_SIZE):
+            for line in self._splitter.feed(data):
+                yield line
+
+    async def send(self, data: bytes) -> None:
+        """Send whole lines; raises trio.BrokenResourceError when the peer is gone or takes nothing."""
+        async with self._lock:
+            with trio.move_on_after(SEND_SEC) as scope:
+                await self.stream.send_all(data)
+            if scope.cancelled_caught:
+                await trio.aclose_forcefully(self.stream)
+                raise trio.BrokenResourceError(f"the peer took nothing for {SEND_SEC:g} s")
+
+    async def aclose(self) -> None:
+        await self.stream.aclose()
+
+
+async def connect(path: Path) -> LineStream:
+    """Raises OSError when nobody listens at `path`."""
+    sock = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        await sock.connect(str(path))
+    except BaseException:
+        sock.close()
+        raise
+    return LineStream(trio.SocketStream(sock))
+
+
+def listening_socket(path: Path) -> socket.socket:
+    """A Unix socket bound at `path`, mode 0600 from its first moment; replaces a stale one.
+
+    Only the owner of the instance's lock may call it, so what stands at `path` can only be a leftover.
+    """
+    if len(os.fsencode(path)) > SUN_PATH_MAX:
+        raise CspError(
+            "path-too-long",
+            f"socket: {path}: {len(os.fsencode(path))} bytes: the kernel allows {SUN_PATH_MAX}",
+            "set XDG_RUNTIME_DIR to a shorter directory",
+        )
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    before = os.umask(0o177)
+    try:
+        path.unlink(missing_ok=True)
+        sock.bind(str(path))
+        sock.listen(BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    finally:
+        os.umask(before)
+    return sock
+
+
+Handler = Callable[[rpc.Request], Any]
+"""Called in the order of arrival. What it returns is the result; an awaitable is awaited beside the next requests."""
+
+
+@attrs.define
+class RpcPeer:
+    """JSON-RPC both ways on one line stream: `serve` answers the other side, `call` and `notify` ask it.
+
+    Calls work only while `serve` runs; when the connection ends they raise CspError("unreachable").
+    """
+
+    lines: LineStream
+    name: str  # for messages: "cspd", "sidecar claude"
+    _waiting: dict[int, "trio.MemorySendChannel[rpc.Response]"] = attrs.Factory(dict)
+    _next_id: int = 1
+    _closed: bool = False
+
+    async def call(self, method: str, params: Mapping[str, Any]) -> Any:
+        """The result; raises the CspError that the other side answered with, or "unreachable"."""
+        if self._closed:
+            raise self._gone()
+        id, self._next_id = self._next_id, self._next_id + 1
+        send, receive = trio.open_memory_channel[rpc.Response](1)
+        self._waiting[id] = send
+        try:
+            await self._send(rpc.request(method, params, id))
+            response = await receive.receive()
+        except trio.EndOfChannel:
+            raise self._gone() from None
+        finally:
+            self._waiting.pop(id, None)
+        if response.error is not None:
+            raise rpc.error_from(response.error)
+        return response.result
+
+    async def notify(self, method: str, params: Mapping[str, Any]) -> None:
+        await self._send(rpc.request(method, params))
+
+    async def serve(self, handle: Handler) -> None:
+        """Read until the other side closes. An unexpected exception of a handler is a bug and propagates."""
+        slots = trio.Semaphore(IN_FLIGHT_MAX)
+        try:
+            async with trio.open_nursery() as nursery:
+                async for line in self.lines.lines():
+                    await self._receive(line, handle, nursery, slots)
+                nursery.cancel_scope.cancel()
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the peer vanished, which ends a connection as well as a close does
+        finally:
+            self._closed = True
+            for waiting in self._waiting.values():
+                waiting.close()
+
+    async def _receive(
+        self, line: bytes | Oversize, handle: Handler, nursery: trio.Nursery, slots: trio.Semaphore
+    ) -> None:
+        id: rpc.Id = None
+        try:
+            if isinstance(line, Oversize):
+                raise CspError(
+                    "oversize",
+                    f"frame: {line.size} bytes: the limit is {FRAME_MAX}",
+                    "send a shorter message",
+                )
+            if not line.strip():
+                return
+            message = rpc.decode(line)
+            if isinstance(message, rpc.Response):
+                if isinstance(message.id, int) and (waiting := self._waiting.get(message.id)):
+                    waiting.send_nowait(message)
+                return
+            id = message.id
+            value = handle(message)
+        except CspError as exc:
+            await self._send(rpc.error(id if id is not None else exc.data.pop("id", None), exc))
+            return
+        if inspect.isawaitable(value):
+            await slots.acquire()
+            nursery.start_soon(self._finish, id, value, slots)
+        elif id is not None:
+            await self._send(rpc.result(id, value))
+
+    async def _finish(self, id: rpc.Id, value: Awaitable[Any], slots: trio.Semaphore) -> None:
+        try:
+            reply = rpc.result(id, await value)
+        except CspError as exc:
+            reply = rpc.error(id, exc)
+        finally:
+            slots.release()
+        if id is not None:
+            await self._send(reply)
+
+    async def _send(self, data: bytes) -> None:
+        try:
+            await self.lines.send(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            raise self._gone() from exc
+
+    def _gone(self) -> CspError:
+        return CspError("unreachable", f"{self.name}: the connection is closed")

@@ -1,0 +1,309 @@
+"""All units: loads them from configuration, starts what is wanted, adopts what the keeper holds, answers requests.
+
+Owns the table of units; each unit itself is owned by its task in `supervise`. What an agent hears and says is the
+gateway's, which is told of every change.
+"""
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import attrs
+import trio
+
+from cspd.config import UnitConfig
+from cspd.errors import CspError, nearest
+from cspd.keeper.client import KeeperClient
+from cspd.paths import Paths
+from cspd.unit.machine import (
+    Absent,
+    Adopted,
+    ConfigChanged,
+    Exited,
+    RestartAsked,
+    StartAsked,
+    State,
+    StopAsked,
+    Unit,
+)
+from cspd.unit.policy import ExitStatus
+from cspd.unit.supervise import Supervised
+
+log = logging.getLogger("cspd.unit")
+
+# Of cspd's own surroundings, not the agent's: the service manager's, and those of the terminal it was started in.
+PRIVATE_ENVIRONMENT = (
+    *("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID"),
+    *("INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID", "MANAGERPID"),
+    *("TMUX", "TMUX_PANE", "STY", "WINDOW", "COLUMNS", "LINES", "TERM_PROGRAM", "TERM_PROGRAM_VERSION"),
+    *("CSP_AGENT", "CSP_ROOM", "CSP_SOCKET"),
+)
+ADOPTION_SEC = 5.0  # for sidecars to find a new keeper; they look for it every tenth of a second
+
+
+def agent_environment(config: UnitConfig, control_socket: str) -> dict[str, str]:
+    """cspd's own environment less what is private to it, what names the agent, and what the unit file says."""
+    env = {key: value for key, value in os.environ.items() if key not in PRIVATE_ENVIRONMENT}
+    env |= {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
+    env |= {"CSP_AGENT": config.name, "CSP_ROOM": config.room, "CSP_SOCKET": control_socket}
+    return env | config.environment
+
+
+@attrs.define(eq=False)
+class Manager:
+    """Owner of the table of units. `serve` must be running."""
+
+    paths: Paths
+    keeper: KeeperClient
+    changed: Callable[[Supervised], None]
+    units: dict[str, Supervised] = attrs.Factory(dict)
+    _scopes: dict[str, trio.CancelScope] = attrs.Factory(dict)
+    _notes: Mapping[str, Any] = attrs.Factory(dict)
+    _held: dict[str, dict[str, Any]] = attrs.Factory(dict)  # the keeper's records of agents
+    _awaited: set[str] = attrs.Factory(set)  # sidecars that have not yet found a new keeper
+    _nursery: trio.Nursery | None = None
+    _lists: int = 0
+
+    async def serve(
+        self,
+        configs: Collection[UnitConfig],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Supervise these units, and others as they are loaded, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            for config in configs:
+                self._add(config)
+            nursery.start_soon(self._stop_strangers)
+            task_status.started()
+            await trio.sleep_forever()  # units come and go; the nursery stays open for them
+
+    # ------------------------------------------------------------------ the table
+
+    def get(self, name: str) -> Supervised:
+        """Raises CspError("no-such-agent") with the nearest known name."""
+        try:
+            return self.units[name]
+        except KeyError:
+            hint = nearest(name, self.units) or "`cspctl list` shows them all"
+            raise CspError("no-such-agent", f"agent: {name!r}: not known", hint) from None
+
+    def _add(self, config: UnitConfig) -> Supervised:
+        assert self._nursery is not None
+        note = self._notes.get(config.name)
+        unit, incarnation, last_exit = _remembered(config, note)
+        supervised = Supervised(
+            unit, self._spawn_request, self.changed, self.keeper, incarnation, last_exit=last_exit
+        )
+        self.units[config.name] = supervised
+        self._nursery.start_soon(self._run, supervised, note is None)
+        return supervised
+
+    async def _run(self, supervised: Supervised, fresh: bool) -> None:
+        with trio.CancelScope() as scope:
+            self._scopes[supervised.name] = scope
+            await self._say_what_is(supervised)
+            if fresh and supervised.unit.config.autostart and supervised.unit.state is State.INACTIVE:
+                supervised.feed(StartAsked(trio.current_time()))
+            await supervised.supervise()
+
+    async def _say_what_is(self, supervised: Supervised) -> None:
+        """The first fact of a unit: what the keeper holds of it."""
+        with trio.move_on_after(ADOPTION_SEC):
+            while supervised.name in self._awaited:
+                await trio.sleep(0.02)
+        self._awaited.discard(supervised.name)
+        self._compare(supervised, self._held.get(supervised.name))
+
+    def _compare(self, supervised: Supervised, record: dict[str, Any] | None) -> None:
+        now = trio.current_time()
+        if record is None:
+            supervised.feed(Absent(now))
+            return
+        supervised.incarnation = max(supervised.incarnation, record["incarnation"])
+        supervised.sidecar_pid = record["sidecar_pid"]
+        if record["exited"] is None:
+            supervised.feed(Adopted(record["pid"], now - (time.time() - record["started_ts"]), now))
+        elif supervised.unit.state in (State.RUNNING, State.STOPPING):
+            self._ended(supervised, record)
+
+    def _ended(self, supervised: Supervised, record: dict[str, Any]) -> None:
+        supervised.last_exit = record["exited"]
+        supervised.feed(Exited(ExitStatus.from_plain(record["exited"]), trio.current_time()))
+
+    async def _stop_strangers(self) -> None:
+        """Agents that the keeper holds although their unit file has gone meanwhile."""
+        for name, record in list(self._held.items()):
+            if name not in self.units and record["exited"] is None:
+                log.warning("%s: runs without a unit file: stopping it", name)
+                await self.keeper.tell("signal", name=name, signal=signal.SIGTERM, to="main")
+
+    # ------------------------------------------------------------------ what the keeper says
+
+    def keeper_list(self, about: dict[str, Any]) -> None:
+        """The whole state, after each connect; from the second time on the keeper before was lost."""
+        self._notes = about["notes"]
+        self._held = {record["name"]: record for record in about["agents"]}
+        self._awaited = set(about.get("awaited", ()))
+        self._lists += 1
+        if self._lists > 1 and self._nursery is not None:
+            self._nursery.start_soon(self._keeper_replaced)
+
+    async def _keeper_replaced(self) -> None:
+        for supervised in list(self.units.values()):
+            await self._say_what_is(supervised)
+            await supervised.remember()
+
+    def keeper_event(self, event: dict[str, Any]) -> None:
+        name = event["name"]
+        supervised = self.units.get(name)
+        match event["event"]:
+            case "agent-exited":
+                self._held[name] = event
+                if supervised is not None and event["incarnation"] == supervised.incarnation:
+                    self._ended(supervised, event)
+                elif supervised is None and self._nursery is not None:
+                    self._nursery.start_soon(self._release, name)
+            case "agent-adopted":
+                self._held[name] = event
+                self._awaited.discard(name)
+            case "sidecar-started" if supervised is not None:
+                supervised.sidecar_pid = event["pid"]
+                supervised.notify()
+            case "sidecar-exited" if supervised is not None:
+                if supervised.sidecar_pid == event["pid"]:
+                    supervised.sidecar_pid = None
+                if event["status"] != {"code": 0}:
+                    log.warning("%s: sidecar %s ended: %s", name, event["pid"], event["status"])
+
+    async def _release(self, name: str) -> None:
+        self._held.pop(name, None)
+        try:
+            await self.keeper.call("release", name=name)
+        except CspError as exc:
+            log.info("%s: %s", name, exc)  # never spawned in the keeper's life: nothing is held
+
+    # ------------------------------------------------------------------ what people ask
+
+    async def start(self, name: str, *, wait: bool = True) -> None:
+        """Raises CspError("start-failed") when it is known not to run."""
+        supervised = self.get(name)
+        await supervised.feed(StartAsked(trio.current_time())).wait()
+        if wait:
+            await self._wait_up(supervised)
+
+    async def restart(self, name: str, *, wait: bool = True) -> None:
+        supervised = self.get(name)
+        await supervised.feed(RestartAsked(trio.current_time())).wait()
+        if wait:
+            await self._wait_up(supervised)
+
+    async def _wait_up(self, supervised: Supervised) -> None:
+        await supervised.wait_until(supervised.settled)
+        unit = supervised.unit
+        if unit.state is not State.RUNNING:
+            again = ", it is tried again" if unit.state is State.BACKOFF else ""
+            raise CspError(
+                "start-failed",
+                f"agent: {supervised.name}: {unit.reason or unit.state.value}{again}",
+                f"cspctl status {supervised.name}",
+            )
+
+    async def stop(self, name: str, *, wait: bool = True) -> None:
+        supervised = self.get(name)
+        await supervised.feed(StopAsked(trio.current_time())).wait()
+        if wait:
+            await supervised.wait_until(supervised.settled)
+
+    async def kill(self, name: str, number: int) -> None:
+        """Raises CspError("not-active") when there is no process."""
+        supervised = self.get(name)
+        if supervised.unit.pid is None:
+            raise CspError(
+                "not-active", f"agent: {name}: {supervised.unit.state.value}: there is no process to signal"
+            )
+        await self.keeper.call("signal", name=name, signal=number, to="main")
+
+    async def load(self, config: UnitConfig) -> Supervised:
+        """A new unit, or a new configuration for a known one, which counts from its next start."""
+        known = self.units.get(config.name)
+        if known is not None:
+            await known.feed(ConfigChanged(config)).wait()
+            known.notify()
+            return known
+        supervised = self._add_stopped(config)
+        supervised.notify()
+        return supervised
+
+    def _add_stopped(self, config: UnitConfig) -> Supervised:
+        assert self._nursery is not None
+        supervised = Supervised(Unit(config), self._spawn_request, self.changed, self.keeper)
+        self.units[config.name] = supervised
+        self._nursery.start_soon(self._run, supervised, False)
+        return supervised
+
+    async def remove(self, name: str) -> None:
+        """Stop it, and forget it; its file is the caller's."""
+        supervised = self.get(name)
+        await self.stop(name)
+        self._scopes.pop(name).cancel()
+        del self.units[name]
+        await self._release(name)
+        supervised.notify()
+
+    def _spawn_request(self, supervised: Supervised) -> dict[str, Any]:
+        config = supervised.unit.config
+        stop = {
+            "stop_signal": getattr(signal, config.stop.signal),
+            "stop_timeout_sec": config.stop.timeout_sec,
+        }
+        size = {"rows": config.terminal.rows, "columns": config.terminal.columns}
+        return {
+            "name": config.name,
+            "incarnation": supervised.incarnation,
+            "argv": list(config.command),
+            "env": agent_environment(config, str(self.paths.control_socket)),
+            "cwd": str(config.working_directory),
+            **size,
+            **stop,
+            "spec": {
+                "name": config.name,
+                "runtime": str(self.paths.runtime),
+                "config": str(self.paths.config),
+                "state": str(self.paths.state),
+                "scrollback_lines": config.terminal.scrollback_lines,
+                "started_ts": time.time(),
+                **size,
+                **stop,
+                "settings": sidecar_settings(config),
+            },
+        }
+
+
+def sidecar_settings(config: UnitConfig) -> dict[str, Any]:
+    """What a sidecar needs of the configuration; a reload sends it anew."""
+    return {
+        "room": config.room,
+        "profile": config.profile,
+        "template": config.deliver.template,
+        "share_input": config.share.input,
+        "share_keywords": config.share.keywords,
+    }
+
+
+def _remembered(
+    config: UnitConfig, note: Mapping[str, Any] | None
+) -> tuple[Unit, int, dict[str, Any] | None]:
+    """The unit as the cspd before us left it; a fresh one without a note, or with one that cannot be read."""
+    if note is None:
+        return Unit(config), 0, None
+    try:
+        then = trio.current_time() - (time.monotonic() - note["monotonic"])
+        return Unit.from_memory(config, note["unit"], then), note["incarnation"], note["last_exit"]
+    except (KeyError, TypeError, ValueError) as exc:
+        log.warning("%s: the note of the last cspd cannot be read: %r", config.name, exc)
+        return Unit(config), 0, None

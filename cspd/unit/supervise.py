@@ -1,0 +1,135 @@
+"""One task for each unit: it alone owns the `Unit`, feeds it facts one by one and carries out what follows.
+
+The machine decides; the keeper forks and signals. What became of it is told through `changed`.
+"""
+
+import signal
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import attrs
+import trio
+
+from cspd.errors import CspError
+from cspd.unit import machine
+from cspd.unit.machine import Spawned, SpawnFailed, State, TimerFired, Unit
+
+INBOX_MAX = 256  # facts waiting for a unit; a person's wish beyond it is refused as "busy"
+LOST_RETRY_SEC = 0.1
+
+
+class Keeper(Protocol):
+    async def call(self, op: str, **fields: Any) -> dict[str, Any]: ...
+    async def tell(self, op: str, **fields: Any) -> None: ...
+
+
+@attrs.frozen
+class Asked:
+    """A fact, and the event that is set once what follows at once from it is done."""
+
+    fact: machine.Fact
+    done: trio.Event = attrs.Factory(trio.Event)
+
+
+@attrs.define(eq=False)
+class Supervised:
+    """A unit with its task's inbox. `incarnation` numbers the forks of this name, never the same number twice."""
+
+    unit: Unit
+    spawn_request: Callable[["Supervised"], dict[str, Any]]
+    changed: Callable[["Supervised"], None]
+    keeper: Keeper
+    incarnation: int = 0
+    sidecar_pid: int | None = None
+    last_exit: dict[str, Any] | None = None
+    _send: trio.MemorySendChannel[Asked] = attrs.field(init=False)
+    _receive: trio.MemoryReceiveChannel[Asked] = attrs.field(init=False)
+    _news: trio.Event = attrs.Factory(trio.Event)
+
+    def __attrs_post_init__(self) -> None:
+        self._send, self._receive = trio.open_memory_channel[Asked](INBOX_MAX)
+
+    @property
+    def name(self) -> str:
+        return self.unit.config.name
+
+    def feed(self, fact: machine.Fact) -> trio.Event:
+        """Queue a fact; the event is set when it has been handled. Raises CspError("busy") when too many wait."""
+        asked = Asked(fact)
+        try:
+            self._send.send_nowait(asked)
+        except trio.WouldBlock:
+            raise CspError(
+                "busy", f"agent: {self.name}: {INBOX_MAX} requests wait already", "try again"
+            ) from None
+        return asked.done
+
+    async def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Until `condition` holds; it is asked again after each change of this unit."""
+        while not condition():
+            await self._news.wait()
+
+    def notify(self) -> None:
+        """Something that people can see has changed."""
+        news, self._news = self._news, trio.Event()
+        news.set()
+        self.changed(self)
+
+    async def supervise(self) -> None:
+        """Run until cancelled; the agent goes on without us."""
+        while True:
+            asked = await self._next()
+            try:
+                await self._handle(asked.fact)
+            finally:
+                asked.done.set()
+
+    async def _next(self) -> Asked:
+        deadline = self.unit.timer_at
+        with trio.CancelScope(deadline=float("inf") if deadline is None else deadline):
+            return await self._receive.receive()
+        return Asked(TimerFired(trio.current_time()))
+
+    async def _handle(self, fact: machine.Fact) -> None:
+        commands = self.unit.handle(fact)
+        await self.remember()
+        for command in commands:
+            await self._perform(command)
+
+    async def remember(self) -> None:
+        """Leave a note with the keeper, for the cspd after us."""
+        note = {
+            "unit": self.unit.memory(trio.current_time()),
+            "incarnation": self.incarnation,
+            "last_exit": self.last_exit,
+            "monotonic": time.monotonic(),  # the same clock in every process until the machine reboots
+        }
+        await self.keeper.tell("note", name=self.name, note=note)
+
+    async def _perform(self, command: machine.Command) -> None:
+        match command:
+            case machine.Changed():
+                self.notify()
+            case machine.Spawn():
+                await self._handle(await self._spawn())
+            case machine.Signal(name, to):
+                await self._signal(getattr(signal, name), to)
+            case machine.SetTimer() | machine.CancelTimer() | machine.Finished():
+                pass  # `_next` reads the unit's timer; the keeper releases an ended incarnation by itself
+
+    async def _spawn(self) -> Spawned | SpawnFailed:
+        self.incarnation += 1
+        try:
+            record = await self.keeper.call("spawn", **self.spawn_request(self))
+        except CspError as exc:
+            return SpawnFailed(exc.sentence, trio.current_time())
+        self.sidecar_pid = record["sidecar_pid"]
+        return Spawned(record["pid"], trio.current_time())
+
+    async def _signal(self, number: int, to: str) -> None:
+        await self.keeper.tell("signal", name=self.name, signal=number, to=to)
+
+    def settled(self) -> bool:
+        """It is neither on its way up nor down."""
+        return self.unit.state not in (State.STARTING, State.STOPPING)

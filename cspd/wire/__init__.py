@@ -1,0 +1,1 @@
+"""What goes over sockets: messages, JSON-RPC, attach frames. Pure; shared by every program."""

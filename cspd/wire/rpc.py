@@ -1,0 +1,124 @@
+"""JSON-RPC 2.0 without I/O: build and read single messages, turn errors into objects and back. Standard library only.
+
+What a method means is decided elsewhere (`control.methods`); here only the envelope is checked.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cspd.errors import CspError
+
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
+METHOD_NOT_FOUND = -32601
+INVALID_PARAMS = -32602
+INTERNAL_ERROR = -32603
+APPLICATION_ERROR = -32000  # everything with a `code` of our own
+
+NUMBERS: Mapping[str, int] = {
+    "parse-error": PARSE_ERROR,
+    "oversize": PARSE_ERROR,
+    "invalid-request": INVALID_REQUEST,
+    "no-such-method": METHOD_NOT_FOUND,
+    "invalid-params": INVALID_PARAMS,
+    "internal": INTERNAL_ERROR,
+}
+
+Id = int | str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A call; `id` None means notification: it gets no reply."""
+
+    method: str
+    params: dict[str, Any]
+    id: Id = None
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    id: Id
+    result: Any = None
+    error: dict[str, Any] | None = None
+
+
+def encode(message: Mapping[str, Any]) -> bytes:
+    """One line with its newline; non-ASCII stays readable, lone surrogates are replaced rather than refused."""
+    text = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "replace") + b"\n"
+
+
+def request(method: str, params: Mapping[str, Any], id: Id = None) -> bytes:
+    body: dict[str, Any] = {"jsonrpc": "2.0", "method": method, "params": params}
+    if id is not None:
+        body["id"] = id
+    return encode(body)
+
+
+def result(id: Id, value: Any) -> bytes:
+    return encode({"jsonrpc": "2.0", "id": id, "result": value})
+
+
+def error(id: Id, problem: CspError) -> bytes:
+    return encode({"jsonrpc": "2.0", "id": id, "error": error_object(problem)})
+
+
+def error_object(problem: CspError) -> dict[str, Any]:
+    data = {"code": problem.code, "hint": problem.hint, **problem.data}
+    return {"code": NUMBERS.get(problem.code, APPLICATION_ERROR), "message": problem.sentence, "data": data}
+
+
+def error_from(body: Mapping[str, Any]) -> CspError:
+    """The CspError that a peer's error object stands for; foreign objects keep their number in the code."""
+    data = body.get("data")
+    fields = dict(data) if isinstance(data, dict) else {}
+    code = str(fields.pop("code", f"rpc{body.get('code', '')}"))
+    hint = str(fields.pop("hint", ""))
+    return CspError(code, str(body.get("message", "unknown error")), hint, fields)
+
+
+def decode(line: bytes) -> Request | Response:
+    """Read one message; raises CspError("parse-error" or "invalid-request"), its data holding the id when there is one."""
+    try:
+        body = json.loads(line)
+    except (ValueError, RecursionError) as exc:
+        raise CspError("parse-error", f"request: not JSON: {exc}", "send one JSON object a line") from exc
+    if not isinstance(body, dict):
+        raise CspError(
+            "invalid-request", f"request: got {kind_of(body)}: expected an object", "one object a line"
+        )
+    id = body.get("id")
+    if not isinstance(id, int | str | None) or isinstance(id, bool):
+        raise CspError("invalid-request", f"id: got {id!r}: expected a string or an integer")
+    if "method" not in body and ("result" in body or "error" in body):
+        problem = body.get("error")
+        return Response(id, body.get("result"), problem if isinstance(problem, dict) else None)
+    where = {"id": id}
+    if body.get("jsonrpc") != "2.0":
+        raise CspError("invalid-request", f"jsonrpc: got {body.get('jsonrpc')!r}: expected '2.0'", data=where)
+    method, params = body.get("method"), body.get("params", {})
+    if not isinstance(method, str):
+        raise CspError("invalid-request", f"method: got {method!r}: expected a string", data=where)
+    if not isinstance(params, dict):
+        raise CspError("invalid-params", f"params: got {kind_of(params)}: expected an object", data=where)
+    return Request(method, params, id)
+
+
+def kind_of(value: object) -> str:
+    """JSON's name for the type of `value`."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a string"
+        case list():
+            return "an array"
+        case _:
+            return "an object"
