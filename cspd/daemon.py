@@ -1,4 +1,4 @@
-"""cspd as a whole: history, keeper, units, gateway and control socket, nested so that the nesting is the shutdown order.
+"""cspd as a whole: history, keeper, units, gateway, control socket; the nesting is the shutdown order.
 
 Policy lives in the packages; this file only wires them, and does what concerns all of them: reload, and the end.
 """
@@ -101,9 +101,7 @@ class Daemon:
         """Read one unit file. Raises ConfigError, or CspError("no-such-agent") when there is no file."""
         path = self.paths.unit_file(check_agent_name(name))
         if not path.exists():
-            raise CspError(
-                "no-such-agent", f"agent: {name}: {path}: no such file", f"cspctl add {name} -- COMMAND"
-            )
+            raise CspError("no-such-agent", f"agent: {name}: {path}: no such file", f"cspctl add {name} -- COMMAND")
         await self._load(read_unit(path, known_profiles(self.paths)))
 
     async def remove_unit(self, name: str) -> None:
@@ -135,9 +133,7 @@ async def _serve_with(
     tail: LogTail,
 ) -> None:
     manager: Manager
-    keeper = KeeperClient(
-        paths, lambda about: manager.keeper_list(about), lambda event: manager.keeper_event(event)
-    )
+    keeper = KeeperClient(paths, lambda about: manager.keeper_list(about), lambda event: manager.keeper_event(event))
     daemon: Daemon
     manager = Manager(paths, keeper, lambda supervised: daemon.changed(supervised))
     daemon = Daemon(paths, config, hub, manager, tail)

@@ -77,6 +77,10 @@ class Paths:
     def ledger_file(self, name: str) -> Path:
         return self.agents_dir / f"{name}.ledger"
 
+    def black_box(self, name: str) -> tuple[Path, Path, Path]:
+        """Snapshot of the screen, output since then, ledger of deliveries: what a sidecar leaves for its successor."""
+        return self.screen_file(name), self.journal_file(name), self.ledger_file(name)
+
     @property
     def daemon_file(self) -> Path:
         return self.config / "cspd.toml"

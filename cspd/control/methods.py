@@ -1,10 +1,11 @@
 """The JSON-RPC method table of cspd: what people and programs may ask, and what it takes.
 
-Each method reads its parameters, asks the manager or the hub, and shapes the answer; decisions are theirs. A method runs
-in the order of arrival up to its first wait; what it returns may be an awaitable that is finished beside later requests.
+Each method reads its parameters, asks the manager or the hub, and shapes the answer; decisions are theirs. It runs in
+the order of arrival up to its first wait; an awaitable that it returns is finished beside later requests.
 """
 
 import logging
+import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -32,6 +33,7 @@ from cspd.wire.version import PROTOCOL, check_protocol
 log = logging.getLogger("cspd.control")
 
 HISTORY_MAX = 10_000
+INTRODUCTION_SEC = 2.0
 WAITABLE = ("running", "exited", "inactive", "failed", "starting", "idle", "busy", "dialog", "unknown")
 STEPS = ("accepted", "held", "typing", "echoed", "submitted", "turn_started", "turn_ended")
 
@@ -74,9 +76,7 @@ def dispatch(services: Services, caller: Caller, request: rpc.Request) -> Any:
     """Raises CspError("no-such-method") with the nearest known one."""
     method = METHODS.get(request.method)
     if method is None:
-        raise CspError(
-            "no-such-method", f"method: {request.method!r}: not known", nearest(request.method, METHODS)
-        )
+        raise CspError("no-such-method", f"method: {request.method!r}: not known", nearest(request.method, METHODS))
     return method(services, caller, Params(request.params))
 
 
@@ -94,14 +94,12 @@ def _people_only(caller: Caller, what: str) -> None:
 
 
 def hello(services: Services, caller: Caller, params: Params) -> dict[str, Any]:
-    protocol = check_protocol(params._values.get("protocol"), "client")
+    protocol = check_protocol(params.raw("protocol"), "client")
     return {"protocol": protocol, "program": "cspd", "version": __version__, "you": caller.identity.name}
 
 
 def daemon_status(services: Services, caller: Caller, params: Params) -> Any:
     async def answer() -> dict[str, Any]:
-        import os
-
         keeper = services.manager.keeper
         uptime = trio.current_time() - services.started_at
         return {
@@ -297,9 +295,7 @@ def chat_wait(services: Services, caller: Caller, params: Params) -> Any:
     )
     params.check()
     if step not in STEPS:
-        raise CspError(
-            "invalid-params", f"step: {step!r}: expected one of {', '.join(STEPS)}", nearest(step, STEPS)
-        )
+        raise CspError("invalid-params", f"step: {step!r}: expected one of {', '.join(STEPS)}", nearest(step, STEPS))
 
     async def answer() -> dict[str, Any]:
         with trio.move_on_after(timeout_sec):
@@ -360,9 +356,7 @@ def events_subscribe(services: Services, caller: Caller, params: Params) -> Any:
             await services.hub.follow(cursor if since is None else since, room, send)
         except CspError as exc:
             if exc.code != "unreachable":
-                await caller.peer.notify(
-                    "event", {"type": "dropped", "reason": exc.sentence, "hint": exc.hint}
-                )
+                await caller.peer.notify("event", {"type": "dropped", "reason": exc.sentence, "hint": exc.hint})
             await caller.peer.lines.aclose()
 
     caller.nursery.start_soon(follow)
@@ -428,23 +422,28 @@ def inbox_get(services: Services, caller: Caller, params: Params) -> Any:
 # ---------------------------------------------------------------------- what sidecars say
 
 
-def sidecar_hello(services: Services, caller: Caller, params: Params) -> dict[str, Any]:
-    check_protocol(params._values.get("protocol"), "sidecar")
+def sidecar_hello(services: Services, caller: Caller, params: Params) -> Any:
+    """The one method that does not ask who the caller is by ancestry: only the keeper's word counts."""
+    check_protocol(params.raw("protocol"), "sidecar")
     name, incarnation = params.text("name"), params.integer("incarnation", 0, 0, 1 << 62)
+    activity, attached = params.maybe_text("activity"), params.integer("attached", 0, 0, 1 << 20)
     entries = params.items("ledger")
     params.check()
     unit = services.manager.get(name)
-    if caller.identity != Identity(name, sidecar=True):
-        raise CspError("not-allowed", f"sidecar.hello: process {caller.pid}: not the sidecar of {name}")
-    link = Link(name, caller.peer, incarnation)
-    link.activity = params.maybe_text("activity")
-    link.attached = params.integer("attached", 0, 0, 1 << 20)
-    ledger = {str(e["message_id"]): (str(e["step"]), str(e.get("reason", ""))) for e in entries}
-    caller.link = link
-    caller.nursery.start_soon(link.run)
-    answer = services.hub.link(link, ledger)
-    unit.notify()
-    return {"protocol": PROTOCOL, **answer}
+    ledger = {str(e.get("message_id")): (str(e.get("step")), str(e.get("reason", ""))) for e in entries}
+
+    async def answer() -> dict[str, Any]:
+        with trio.move_on_after(INTRODUCTION_SEC) as scope:  # the keeper's word may still be under way
+            await unit.wait_until(lambda: unit.sidecar_pid == caller.pid)
+        if scope.cancelled_caught:
+            raise CspError("not-allowed", f"sidecar.hello: process {caller.pid}: not the sidecar of {name}")
+        caller.link = Link(name, caller.peer, incarnation, activity, attached=attached)
+        caller.nursery.start_soon(caller.link.run)
+        welcome = services.hub.link(caller.link, ledger)
+        unit.notify()
+        return {"protocol": PROTOCOL, **welcome}
+
+    return answer()
 
 
 def _link(caller: Caller) -> Link:

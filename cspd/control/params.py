@@ -29,6 +29,10 @@ class Params:
         if self._problems:
             raise CspError("invalid-params", "; ".join(self._problems), data={"problems": self._problems})
 
+    def raw(self, key: str) -> Any:
+        """For a value that somebody else checks."""
+        return self._values.get(key)
+
     def text(self, key: str, *, expected: str = "a string") -> str:
         value = self.maybe_text(key, expected=expected)
         if value is None and self._values.get(key) is None:

@@ -21,9 +21,7 @@ def agent_json(hub: Hub, supervised: Supervised) -> dict[str, Any]:
         "state": unit.state.value,
         "activity": (link.activity if link else "starting") if alive else None,
         "pid": unit.pid,
-        "uptime_sec": round(trio.current_time() - unit.started_at, 3)
-        if unit.started_at is not None
-        else None,
+        "uptime_sec": round(trio.current_time() - unit.started_at, 3) if unit.started_at is not None else None,
         "restarts": unit.restarts,
         "queued": len(inbox) if inbox is not None else 0,
         "attached": link.attached if link else 0,

@@ -7,7 +7,7 @@ receives what, and which step follows which, is decided by `room` and `inbox`.
 import json
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
@@ -112,9 +112,7 @@ class History:
     _on_commit: OnCommit | None
     _busy_sec: float
     next_cursor: int = 0
-    committed_cursor: int = (
-        0  # up to here all is on disk (or failed): replay ends here, live begins behind it
-    )
+    committed_cursor: int = 0  # up to here all is on disk (or failed): replay ends here, live begins behind it
     commits: int = 0
     _queue: list[_Append[Any]] = attrs.field(factory=list)
     _wake: trio.Event = attrs.field(factory=trio.Event)
@@ -166,9 +164,7 @@ class History:
         event = self._step(seq, agent, step, reason, evidence, ts)
         return await self._enqueue(partial(schema.insert_step, event=event))
 
-    def add_step_nowait(
-        self, seq: int, agent: str, step: str, reason: str, evidence: str, ts: float
-    ) -> Event:
+    def add_step_nowait(self, seq: int, agent: str, step: str, reason: str, evidence: str, ts: float) -> Event:
         """Like `add_step`, without waiting: a failure is only logged. The room and the message id are only in
         the event that comes to `on_commit`. Raises CspError("busy") when the queue is full."""
         event = self._step(seq, agent, step, reason, evidence, ts)
@@ -282,9 +278,7 @@ class History:
         if not self._open:
             raise CspError("stopping", f"history: {self.path}: closed", "send it again when cspd runs again")
         if len(self._queue) >= QUEUE_MAX:
-            raise CspError(
-                "busy", f"history: {self.path}: {QUEUE_MAX} records wait for the disk", "try later"
-            )
+            raise CspError("busy", f"history: {self.path}: {QUEUE_MAX} records wait for the disk", "try later")
 
     def _enqueue(self, write: Callable[[sqlite3.Connection], T | CspError]) -> _Append[T]:
         self._check_room()

@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 import attrs
 import trio
@@ -17,7 +18,7 @@ from cspd.errors import CspError
 from cspd.gateway import inbox
 from cspd.gateway.history import Accepted, Event, History, Message, as_event
 from cspd.gateway.identity import HUMAN
-from cspd.gateway.inbox import FINAL, RANK, Inbox, Item
+from cspd.gateway.inbox import RANK, Inbox, Item
 from cspd.gateway.link import Link
 from cspd.gateway.room import Rooms
 
@@ -25,10 +26,9 @@ log = logging.getLogger("cspd.hub")
 
 CONTENT_MAX = 64 * 1024  # bytes of UTF-8
 META_MAX = 8 * 1024
-SUBSCRIBER_MAX = (
-    1024  # events that a subscriber may be behind; then it is dropped and comes back with its cursor
-)
+SUBSCRIBER_MAX = 1024  # events that a subscriber may be behind; then it is dropped and comes back with its cursor
 REPLAY_BATCH = 500
+MESSAGES_MAX = 4096
 
 
 @attrs.frozen
@@ -61,11 +61,11 @@ class Hub:
     links: dict[str, Link] = attrs.Factory(dict)
     paused: set[str] = attrs.Factory(set)
     last_lines: dict[str, list[str]] = attrs.Factory(dict)  # of agents that have ended
-    _messages: dict[str, Message] = attrs.Factory(dict)  # those that some inbox still holds
+    _messages: dict[str, Message] = attrs.Factory(dict)  # under way: in some inbox, or their turn goes on
     _subscribers: set[Subscriber] = attrs.Factory(set)
-    _news: trio.Event = attrs.Factory(trio.Event)  # replaced at each commit: for those who wait for a step
+    # By message id, for those who wait for a step of it; gone when the last of them is.
+    _waited: WeakValueDictionary[str, trio.Event] = attrs.Factory(WeakValueDictionary)
     _expiry: trio.Event = attrs.Factory(trio.Event)
-    on_link: Callable[[str], None] = lambda agent: None
 
     @property
     def store(self) -> History:
@@ -93,7 +93,7 @@ class Hub:
         box = self.inboxes[agent.name] = Inbox()
         items = []
         for message, delivery in await self.store.pending(agent.name):
-            self._messages[message.message_id] = message
+            self._remember(message)
             expires = message.ts + agent.expire_sec
             items.append(Item(message.message_id, delivery.step, delivery.reason, expires_ts=expires))
         box.restored(items)
@@ -119,7 +119,6 @@ class Hub:
         if before is not None:
             box.unlink()
         self._perform(link.agent, box.link(ledger))
-        self.on_link(link.agent)
         return {"settings": dict(self.agents[link.agent].settings), "paused": self._is_paused(link.agent)}
 
     def unlink(self, link: Link) -> None:
@@ -128,7 +127,6 @@ class Hub:
         del self.links[link.agent]
         if box := self.inboxes.get(link.agent):
             self._perform(link.agent, box.unlink())
-        self.on_link(link.agent)
 
     def linked(self, name: str) -> Link:
         """Raises CspError("not-active") when no sidecar is there."""
@@ -151,9 +149,7 @@ class Hub:
         """Take a message; the awaitable is done when it is on disk. Raises CspError and then nothing has happened."""
         size = len(content.encode("utf-8", "replace"))
         if size > CONTENT_MAX:
-            raise CspError(
-                "too-long", f"content: {size} bytes: the limit is {CONTENT_MAX}", "put it into a file"
-            )
+            raise CspError("too-long", f"content: {size} bytes: the limit is {CONTENT_MAX}", "put it into a file")
         if not content.strip():
             raise CspError("empty", "content: '': there is nothing to say", "give a text")
         route = self.rooms.route(sender, to, room)
@@ -166,7 +162,7 @@ class Hub:
             meta=meta or {},
             kind="message",
             ts=time.time(),
-            deliveries={name: ("accepted", "") for name in route.recipients},
+            deliveries=dict.fromkeys(route.recipients, ("accepted", "")),
         )
         return self._posted(stored, route.recipients)
 
@@ -210,26 +206,28 @@ class Hub:
     def _record(self, agent: str, message_id: str, step: str, reason: str, evidence: str) -> None:
         message = self._messages.get(message_id)
         if message is None:
-            log.warning("%s: a step of message %s, which is not under way: ignored", agent, message_id)
+            log.debug("%s: step %s of message %s, which is long over: not kept", agent, step, message_id)
             return
         self.store.add_step_nowait(message.seq, agent, step, reason, evidence, time.time())
-        if step == "turn_ended" or (step in FINAL and RANK[step] <= RANK["unknown"] and step != "submitted"):
-            self._forget(message_id, agent)
 
-    def _forget(self, message_id: str, agent: str) -> None:
-        """Keep the message in memory while another inbox holds it."""
-        if not any(message_id in box.items for name, box in self.inboxes.items() if name != agent):
-            self._messages.pop(message_id, None)
+    def _remember(self, message: Message) -> None:
+        """Until its turn has ended; messages whose turn never ends are let go when they are many."""
+        self._messages[message.message_id] = message
+        if len(self._messages) <= MESSAGES_MAX:
+            return
+        held = {message_id for box in self.inboxes.values() for message_id in box.items}
+        for message_id in list(self._messages)[: MESSAGES_MAX // 2]:
+            if message_id not in held:
+                del self._messages[message_id]
 
     async def wait_step(self, message_id: str, step: str) -> dict[str, Any]:
         """Until every recipient is at `step` or will never be; -> {NAME: {step, reason, ts}}."""
+        message_id = (await self.store.message(message_id))[0].message_id
         while True:
-            news = self._news
-            _message, deliveries, _events = await self.store.message(message_id)
+            news = self._waited.setdefault(message_id, trio.Event())  # before the look, so that no step is missed
+            deliveries = (await self.store.message(message_id))[1]
             if all(_reached(delivery.step, step) for delivery in deliveries.values()):
-                return {
-                    d.agent: {"step": d.step, "reason": d.reason, "ts": d.ts} for d in deliveries.values()
-                }
+                return {d.agent: {"step": d.step, "reason": d.reason, "ts": d.ts} for d in deliveries.values()}
             await news.wait()
 
     async def expire(self) -> None:
@@ -277,17 +275,16 @@ class Hub:
             event = as_event(record)
             for subscriber in list(self._subscribers):
                 self._publish(subscriber, event)
-        news, self._news = self._news, trio.Event()
-        news.set()
+            news = self._waited.pop(event.data["message_id"], None) if event.type == "delivery" else None
+            if news is not None:
+                news.set()
 
     def _deliver(self, message: Accepted) -> None:
-        self._messages[message.message_id] = message
+        self._remember(message)
         for name in message.deliveries:
             box, agent = self.inboxes.get(name), self.agents.get(name)
             if box is None or agent is None:  # removed while the commit ran
-                self.store.add_step_nowait(
-                    message.seq, name, "refused", "the agent was removed", "", time.time()
-                )
+                self.store.add_step_nowait(message.seq, name, "refused", "the agent was removed", "", time.time())
                 continue
             item = Item(message.message_id, expires_ts=message.ts + agent.expire_sec)
             self._perform(name, box.posted(item))
@@ -303,9 +300,7 @@ class Hub:
             subscriber.send.close()
             self._subscribers.discard(subscriber)
 
-    async def follow(
-        self, since: int | None, room: str | None, send: Callable[[Event], Awaitable[None]]
-    ) -> None:
+    async def follow(self, since: int | None, room: str | None, send: Callable[[Event], Awaitable[None]]) -> None:
         """Send everything after `since` (None: from now on), without gap or duplicate, until cancelled.
 
         Raises CspError("too-slow") when the other side is SUBSCRIBER_MAX events behind.

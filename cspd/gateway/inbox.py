@@ -96,9 +96,7 @@ class Inbox:
         """The sidecar says how far a message is. Repetitions change nothing."""
         item = self.items.get(message_id)
         if item is None:
-            return (
-                [Record(message_id, step, reason, evidence)] if step in ("turn_started", "turn_ended") else []
-            )
+            return [Record(message_id, step, reason, evidence)] if step in ("turn_started", "turn_ended") else []
         if (item.step, item.reason) == (step, reason):
             return []
         item.step, item.reason = step, reason
@@ -111,9 +109,7 @@ class Inbox:
     def expire(self, now_ts: float) -> list[Command]:
         """Those that waited too long and were not begun."""
         late = [
-            i
-            for i in self.items.values()
-            if i.expires_ts <= now_ts and RANK[i.step] <= RANK["held"] and not i.given
+            i for i in self.items.values() if i.expires_ts <= now_ts and RANK[i.step] <= RANK["held"] and not i.given
         ]
         out: list[Command] = []
         for item in late:

@@ -13,9 +13,7 @@ from cspd.errors import CspError
 from cspd.gateway.history import Message
 from cspd.transport import RpcPeer
 
-OUTGOING_MAX = (
-    64  # notifications on their way; a sidecar that takes none is cut off and comes back with its ledger
-)
+OUTGOING_MAX = 64  # notifications on their way; a sidecar that takes none is cut off and comes back with its ledger
 ANSWER_SEC = 5.0
 
 
@@ -70,6 +68,4 @@ class Link:
         """Raises CspError: "unreachable", or "timed-out" when a sidecar does not answer."""
         with trio.move_on_after(ANSWER_SEC):
             return await self.peer.call(method, params)
-        raise CspError(
-            "timed-out", f"agent: {self.agent}: its sidecar did not answer within {ANSWER_SEC:g} s"
-        )
+        raise CspError("timed-out", f"agent: {self.agent}: its sidecar did not answer within {ANSWER_SEC:g} s")

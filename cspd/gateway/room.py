@@ -36,9 +36,7 @@ class Rooms:
         """`room` itself; raises CspError("no-such-room")."""
         known = self.names()
         if room not in known:
-            raise CspError(
-                "no-such-room", f"room: {room!r}: not known", nearest(room, known) or "`cspctl rooms`"
-            )
+            raise CspError("no-such-room", f"room: {room!r}: not known", nearest(room, known) or "`cspctl rooms`")
         return room
 
     def members(self, room: str) -> list[str]:

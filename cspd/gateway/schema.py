@@ -19,9 +19,7 @@ from cspd.paths import make_private_dir
 
 VERSION = 1
 OPEN_STEPS = ("accepted", "held", "typing", "echoed")  # every other step is final
-CHECK_MAX = (
-    256 << 20
-)  # bytes; checking costs about 0.5 s a GB from a warm cache, too long for a restart in a second
+CHECK_MAX = 256 << 20  # bytes; checking costs about 0.5 s a GB from a warm cache, too long for a restart in a second
 PREFIX_MIN = 6  # characters of a message id that may stand for the whole
 FORGET_SLICE = 1000  # rows deleted in one transaction, so that appends never wait long behind retention
 
@@ -301,9 +299,7 @@ def grep_terms(text: str) -> dict[str, str]:
     return {"phrase": '"' + text.replace('"', '""') + '"'}
 
 
-def select_message(
-    db: sqlite3.Connection, message_id: str
-) -> tuple[Message, dict[str, Delivery], list[Event]]:
+def select_message(db: sqlite3.Connection, message_id: str) -> tuple[Message, dict[str, Delivery], list[Event]]:
     rows = db.execute("select * from message where message_id = ?", (message_id,)).fetchall()
     if not rows and len(message_id) >= PREFIX_MIN:
         query = "select * from message where message_id > ? and message_id < ? limit 2"

@@ -155,9 +155,7 @@ class KeeperClient:
 
 
 def _lost() -> CspError:
-    return CspError(
-        "keeper-lost", "keeper: the connection was lost", "it is being started again: repeat the command"
-    )
+    return CspError("keeper-lost", "keeper: the connection was lost", "it is being started again: repeat the command")
 
 
 async def _reap(pid: int) -> None:

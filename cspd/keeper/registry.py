@@ -11,9 +11,7 @@ import attrs
 CRASH_WINDOW_SEC = 10.0  # a sidecar that dies again within this time waits longer before the next one
 CRASH_DELAY_SEC = 0.1  # doubled for each further death in the window ...
 CRASH_DELAY_MAX_SEC = 5.0  # ... up to this: an emulator that dies on the same output must not burn a core
-DRAIN_DEATHS_MAX = (
-    2  # sidecars that may die while they only drain an ended agent, before its output is given up
-)
+DRAIN_DEATHS_MAX = 2  # sidecars that may die while they only drain an ended agent, before its output is given up
 
 
 @attrs.frozen
@@ -91,9 +89,7 @@ class Registry:
 
     agents: dict[str, Agent] = attrs.Factory(dict)
     notes: dict[str, Any] = attrs.Factory(dict)
-    awaited: set[str] = attrs.Factory(
-        set
-    )  # sidecars of a keeper that was killed; each will bring its terminal
+    awaited: set[str] = attrs.Factory(set)  # sidecars of a keeper that was killed; each will bring its terminal
 
     def record(self) -> dict[str, Any]:
         agents = [agent.record() for agent in self.agents.values()]
@@ -113,6 +109,11 @@ class Registry:
             agent.fork_at = now
             return []
         return [ForkSidecar(agent.name)]
+
+    def adopted(self, agent: Agent) -> None:
+        """Its sidecar has brought it back."""
+        self.agents[agent.name] = agent
+        self.awaited.discard(agent.name)
 
     def sidecar_forked(self, name: str, pid: int) -> list[Command]:
         agent = self.agents[name]
@@ -140,9 +141,7 @@ class Registry:
 
     def _sidecar_ended(self, agent: Agent, status: dict[str, Any], now: float) -> list[Command]:
         pid, agent.sidecar_pid = agent.sidecar_pid, None
-        out: list[Command] = [
-            Tell({"event": "sidecar-exited", "name": agent.name, "pid": pid, "status": status})
-        ]
+        out: list[Command] = [Tell({"event": "sidecar-exited", "name": agent.name, "pid": pid, "status": status})]
         if agent.fork_at is not None:  # the one before has made room for ours
             return [*out, ForkSidecar(agent.name)]
         agent.sidecar_deaths = [t for t in agent.sidecar_deaths if now - t < CRASH_WINDOW_SEC] + [now]

@@ -41,9 +41,7 @@ class Terminal:
     """The descriptors of one incarnation; the listening socket outlives it."""
 
     master: int
-    pidfd: (
-        int  # opened while the pid was surely ours, so that nobody can ever signal a successor of the number
-    )
+    pidfd: int  # opened while the pid was surely ours, so that nobody can ever signal a successor of the number
 
 
 def fork_agent(
@@ -54,9 +52,7 @@ def fork_agent(
     try:
         fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         _set_utf8(slave)
-        os.set_blocking(
-            master, False
-        )  # lies on the open file: for every holder, the sidecar's reads included
+        os.set_blocking(master, False)  # lies on the open file: for every holder, the sidecar's reads included
         report, failed = os.pipe()
     except BaseException:
         os.close(master)

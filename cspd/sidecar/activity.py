@@ -56,6 +56,8 @@ def decide(profile: Profile, view: View, silent_sec: float, since_start: float) 
     above = matched[: matched.index(winner)] if winner else matched
     pending = above[0][1].activity if above else None
     waits = [vote.wait_sec for _, vote in above]
+    if winner and winner[0].activity is Activity.BUSY and view.blank and since_start < profile.starting_sec:
+        winner = None  # between fork and exec the agent is not yet the terminal's foreground group
     if winner:
         rule, vote = winner
         activity, kind, name, reason = rule.activity, rule.kind, rule.name, f"rule {rule.name}: {vote.why}"
@@ -64,7 +66,7 @@ def decide(profile: Profile, view: View, silent_sec: float, since_start: float) 
         activity, reason, wait = _without_rule(profile, view, silent_sec, since_start)
         waits += [wait] if wait is not None else []
     if activity is not Activity.IDLE and _changes_unseen(view):
-        waits.append(profile.poll_sec)
+        waits.append(min(profile.poll_sec, QUIET_SEC - silent_sec) if silent_sec < QUIET_SEC else profile.poll_sec)
     look_again_in = min(waits) if waits else None
     return Decision(activity, kind, name, reason, votes, look_again_in, silent_sec, pending)
 

@@ -3,6 +3,7 @@
 The other half of terminal.py's C interface, which is its only user; plain values come out.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -58,6 +59,27 @@ def _sgr(style: Any) -> str:
             rgb = colour.value.rgb
             codes.append(f"{base};2;{rgb.r};{rgb.g};{rgb.b}")
     return f"\x1b[{';'.join(codes)}m"
+
+
+def packed_rows(render: Any) -> Iterator[tuple[bool, list[int]]]:
+    """(wrapped, packed cells) of each visible row: one call a row, where a grid reference costs two a
+    cell."""
+    iterator = ffi.new("GhosttyRenderStateRowIterator*")
+    check(lib.ghostty_render_state_row_iterator_new(ffi.NULL, iterator), "row iterator")
+    try:
+        check(lib.ghostty_render_state_get(render, lib.GHOSTTY_RENDER_STATE_DATA_ROW_ITERATOR, iterator), "rows")
+        row, cells, wrap = (
+            ffi.new("GhosttyRow*"),
+            ffi.new("struct { uint64_t *ptr; size_t len; } *"),
+            ffi.new("bool*"),
+        )
+        while lib.ghostty_render_state_row_iterator_next(iterator[0]):
+            lib.ghostty_render_state_row_get(iterator[0], lib.GHOSTTY_RENDER_STATE_ROW_DATA_RAW, row)
+            lib.ghostty_render_state_row_get(iterator[0], lib.GHOSTTY_RENDER_STATE_ROW_DATA_CELLS_RAW, cells)
+            lib.ghostty_row_get(row[0], lib.GHOSTTY_ROW_DATA_WRAP, wrap)
+            yield bool(wrap[0]), ffi.unpack(cells.ptr, cells.len)
+    finally:
+        lib.ghostty_render_state_row_iterator_free(iterator[0])
 
 
 class CellReader:

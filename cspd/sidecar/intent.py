@@ -15,6 +15,7 @@ from cspd.paths import AGENT_NAME
 _SPEECH = re.compile(rf"@({AGENT_NAME.pattern}):[ ]?(.*)")
 _SEQUENCE = re.compile(r"\x1b\[([0-?]*)([ -/]*)([@-~])")
 _OPEN_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*")
+_KEYS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b.?")  # pasted brackets and keys that leave no letters in a line
 _STRING_END = re.compile("\x1b\\\\|\x07|\x9c")
 
 LINE_MAX = 64 * 1024  # characters; the limit of a message's content
@@ -58,19 +59,34 @@ class Ear:
     _tainted: bool = False
     _below: int = 0  # rows that were written before and stand below the cursor; LOST: not known
     _alternate: bool = False
+    _typing: str = ""
     _written: deque[_Written] = attrs.field(factory=lambda: deque(maxlen=WRITTEN_MAX))
 
     def __attrs_post_init__(self) -> None:
         self._tainted = not self.fresh
 
     def wrote(self, text: str) -> None:
-        """This was typed into the terminal, by us or by a person: its echo is nobody's speech."""
-        for line in re.split(r"[\r\n]", text):
-            at = line.find("@")
-            if at >= 0 and _SPEECH.match(line[at:].strip()):
-                self._written.append(_Written(line.strip()))
-        if "\r" in text or "\n" in text:
-            self._below = 0  # Enter: what the program prints now, it prints new
+        """This was typed into the terminal, by us or by a person, in any pieces: its echo is nobody's speech."""
+        for char in _KEYS.sub("", text):
+            match char:
+                case "\r" | "\n":
+                    self._remember(self._typing)
+                    self._typing = ""
+                    self._below = 0  # Enter: what the program prints now, it prints new
+                case "\x7f" | "\b":
+                    self._typing = self._typing[:-1]
+                case "\x03" | "\x15":
+                    self._typing = ""
+                case _ if char >= " ":
+                    self._typing = (self._typing + char)[-LINE_MAX:]
+        if len(text) > 1:
+            self._remember(self._typing)  # a paste may be echoed as lines before its Enter
+
+    def _remember(self, line: str) -> None:
+        at = line.find("@")
+        spoken = line[at:].strip() if at >= 0 else ""
+        if _SPEECH.fullmatch(spoken) and all(entry.line != spoken for entry in self._written):
+            self._written.append(_Written(spoken))
 
     def hear(self, data: bytes, *, listening: bool) -> list[Said]:
         """What was said in lines that ended in this output. Not `listening`: its lines are followed, not heard."""
@@ -112,7 +128,7 @@ class Ear:
 
     def _is_echo(self, text: str) -> bool:
         for entry in self._written:
-            if entry.line.endswith(text):
+            if entry.line == text:
                 entry.left -= 1
                 if entry.left == 0:
                     self._written.remove(entry)

@@ -6,7 +6,6 @@ there. Present states (activity, attached) are said at each connect and when the
 
 import logging
 from collections import deque
-
 from pathlib import Path
 from typing import Any, Protocol
 

@@ -51,7 +51,9 @@ class Ending:
 
 def run_sidecar(spec: dict[str, Any], fds: Mapping[str, int]) -> None:
     """Called by the keeper in the forked process. Returns when the agent has ended and everything is said."""
-    logging.basicConfig(stream=sys.stderr, format=f"csp-sidecar {spec['name']}: %(message)s", level=logging.INFO)
+    logging.basicConfig(
+        stream=sys.stderr, format=f"csp-sidecar {spec['name']}: %(message)s", level=logging.INFO, force=True
+    )
     trio.run(serve, spec, dict(fds))
 
 
@@ -81,8 +83,7 @@ async def serve(spec: dict[str, Any], fds: dict[str, int]) -> None:
 
 def build_session(spec: dict[str, Any], master: int, paths: Paths) -> Session:
     name, incarnation = spec["name"], spec["incarnation"]
-    files = (paths.screen_file(name), paths.journal_file(name), paths.ledger_file(name))
-    box = BlackBox(*files, incarnation)
+    box = BlackBox(*paths.black_box(name), incarnation)
     rows, columns = pty.get_size(master)
     terminal = restored_terminal(box, columns, rows, spec["scrollback_lines"])
     box.begin(terminal.snapshot())

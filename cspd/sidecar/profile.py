@@ -6,7 +6,7 @@ Strict: every unknown key, wrong type and bad pattern is reported, all at once. 
 import enum
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -129,6 +129,11 @@ def _read(name: str, texts: Mapping[str, str], path: tuple[str, ...]) -> Profile
     return profile
 
 
+def _hint(word: str, known: Iterable[str]) -> str:
+    close = nearest(word, known)
+    return f" ({close})" if close else ""
+
+
 def _bad(problems: list[str]) -> CspError:
     sentence = problems[0] if len(problems) == 1 else f"profiles: {len(problems)} problems: {'; '.join(problems)}"
     return CspError("bad-configuration", sentence, "correct the profile", {"problems": problems})
@@ -140,9 +145,7 @@ def _profile(reader: "_Reader", name: str, document: dict[str, Any], base: Profi
     for which in dropped:
         names = [rule.name for rule in base.rules]
         if which not in names:
-            reader.problem(
-                "drop_rules", f"got {which!r}, no rule of the profile that it extends {nearest(which, names)}"
-            )
+            reader.problem("drop_rules", f"got {which!r}, no rule of the profile that it extends{_hint(which, names)}")
     own = [_rule(reader, f"rule[{index}]", entry) for index, entry in enumerate(reader.tables("rule", document))]
     replaced = {*dropped, *(rule.name for rule in own)}
     inherited = [rule for rule in base.rules if rule.name not in replaced]
@@ -215,13 +218,13 @@ class _Reader:
     problems: list[str] = attrs.field(factory=list)
 
     def problem(self, path: str, why: str) -> None:
-        self.problems.append(f"{self.file}: {path}: {why.rstrip()}")
+        self.problems.append(f"{self.file}: {path}: {why}")
 
     def known(self, path: str, table: Mapping[str, Any], names: Any) -> None:
         for key in table:
             if key not in names:
                 where = f"{path}.{key}" if path else key
-                self.problem(where, f"unknown key {nearest(key, names)}")
+                self.problem(where, f"unknown key{_hint(key, names)}")
 
     def table(self, key: str, parent: Mapping[str, Any], path: str = "") -> dict[str, Any]:
         value = parent.get(key, {})
@@ -261,7 +264,7 @@ class _Reader:
     def choice(self, path: str, value: Any, words: list[str], default: str) -> str:
         if value in words:
             return str(value)
-        self.problem(path, f"got {value!r}, expected one of {', '.join(map(repr, words))} {nearest(str(value), words)}")
+        self.problem(path, f"got {value!r}, expected one of {', '.join(map(repr, words))}{_hint(str(value), words)}")
         return default
 
     def flag(self, path: str, value: Any) -> bool:

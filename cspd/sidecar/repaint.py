@@ -139,7 +139,8 @@ class _Painter:
             self._out.append("\r\n")
 
     def text(self, cell: Cell, count: int = 1) -> None:
-        self._attributes(cell.background or cell.pen or _NO_PEN, cell.link, cell.protected)
+        link = "" if cell.gap else cell.link  # of a wide character that was erased since
+        self._attributes(cell.background or cell.pen or _NO_PEN, link, cell.protected)
         # The emulator keeps a wide blank for a wide character printed in line drawing; no byte prints such a
         # cell.
         self._out.append(("  " if cell.wide and cell.text == " " else cell.text or " ") * count)

@@ -1,7 +1,7 @@
 """One incarnation of an agent: its terminal's output, its attached clients, its messages; the owner of all of that.
 
-Everything here happens in single steps without waiting, so that output, keystrokes and messages never interleave within a
-step. What to type and when is `arbiter`'s, what the agent is doing `activity`'s; descriptors are `main`'s.
+Everything here happens in single steps without waiting, so that output, keystrokes and messages never interleave
+within a step. What to type and when is `arbiter`'s, what the agent is doing `activity`'s; descriptors are `main`'s.
 """
 
 import logging
@@ -170,6 +170,10 @@ class Session:
             self.link.mention("sidecar.activity", {"activity": decision.activity.value, "reason": decision.reason})
         return self.arbiter.handle(orders.Looked(now, view, decision))
 
+    def _publish(self) -> None:
+        reason = self._decision.reason if self._decision is not None else ""
+        self.link.mention("sidecar.activity", {"activity": self._published.value, "reason": reason})
+
     # ------------------------------------------------------------------ commands of the arbiter
 
     def _handle(self, fact: orders.Fact) -> None:
@@ -286,6 +290,8 @@ class Session:
 
     def welcomed(self, answer: dict[str, Any]) -> None:
         self._take_settings(answer["settings"])
+        self._count()  # both may have changed while the introduction was under way
+        self._publish()
         self._handle(orders.PausedSet(trio.current_time(), answer["paused"]))
 
     def _take_settings(self, settings: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ class View:
     """Facts about one terminal at one moment."""
 
     rows: tuple[str, ...]  # visible rows, right-stripped
-    cursor: tuple[int, int]  # (row, column), counted in cells from 0
+    cursor: tuple[int, int]  # (row, column) in cells from 0; behind the last cell while a wrap is pending
     title: str = ""
     alternate: bool = False
     bracketed_paste: bool = False

@@ -63,7 +63,7 @@ class Manager:
     _scopes: dict[str, trio.CancelScope] = attrs.Factory(dict)
     _notes: Mapping[str, Any] = attrs.Factory(dict)
     _held: dict[str, dict[str, Any]] = attrs.Factory(dict)  # the keeper's records of agents
-    _awaited: set[str] = attrs.Factory(set)  # sidecars that have not yet found a new keeper
+    _awaited: dict[str, trio.Event] = attrs.Factory(dict)  # sidecars that have not yet found a new keeper
     _nursery: trio.Nursery | None = None
     _lists: int = 0
 
@@ -96,9 +96,7 @@ class Manager:
         assert self._nursery is not None
         note = self._notes.get(config.name)
         unit, incarnation, last_exit = _remembered(config, note)
-        supervised = Supervised(
-            unit, self._spawn_request, self.changed, self.keeper, incarnation, last_exit=last_exit
-        )
+        supervised = Supervised(unit, self._spawn_request, self.changed, self.keeper, incarnation, last_exit=last_exit)
         self.units[config.name] = supervised
         self._nursery.start_soon(self._run, supervised, note is None)
         return supervised
@@ -114,9 +112,8 @@ class Manager:
     async def _say_what_is(self, supervised: Supervised) -> None:
         """The first fact of a unit: what the keeper holds of it."""
         with trio.move_on_after(ADOPTION_SEC):
-            while supervised.name in self._awaited:
-                await trio.sleep(0.02)
-        self._awaited.discard(supervised.name)
+            if (brought := self._awaited.get(supervised.name)) is not None:
+                await brought.wait()
         self._compare(supervised, self._held.get(supervised.name))
 
     def _compare(self, supervised: Supervised, record: dict[str, Any] | None) -> None:
@@ -148,7 +145,7 @@ class Manager:
         """The whole state, after each connect; from the second time on the keeper before was lost."""
         self._notes = about["notes"]
         self._held = {record["name"]: record for record in about["agents"]}
-        self._awaited = set(about.get("awaited", ()))
+        self._awaited = {name: trio.Event() for name in about.get("awaited", ())}
         self._lists += 1
         if self._lists > 1 and self._nursery is not None:
             self._nursery.start_soon(self._keeper_replaced)
@@ -170,7 +167,8 @@ class Manager:
                     self._nursery.start_soon(self._release, name)
             case "agent-adopted":
                 self._held[name] = event
-                self._awaited.discard(name)
+                if (brought := self._awaited.get(name)) is not None:
+                    brought.set()
             case "sidecar-started" if supervised is not None:
                 supervised.sidecar_pid = event["pid"]
                 supervised.notify()
@@ -223,9 +221,7 @@ class Manager:
         """Raises CspError("not-active") when there is no process."""
         supervised = self.get(name)
         if supervised.unit.pid is None:
-            raise CspError(
-                "not-active", f"agent: {name}: {supervised.unit.state.value}: there is no process to signal"
-            )
+            raise CspError("not-active", f"agent: {name}: {supervised.unit.state.value}: there is no process to signal")
         await self.keeper.call("signal", name=name, signal=number, to="main")
 
     async def load(self, config: UnitConfig) -> Supervised:
@@ -258,7 +254,7 @@ class Manager:
     def _spawn_request(self, supervised: Supervised) -> dict[str, Any]:
         config = supervised.unit.config
         stop = {
-            "stop_signal": getattr(signal, config.stop.signal),
+            "stop_signal": getattr(signal, config.stop_signal),
             "stop_timeout_sec": config.stop.timeout_sec,
         }
         size = {"rows": config.terminal.rows, "columns": config.terminal.columns}
@@ -295,9 +291,7 @@ def sidecar_settings(config: UnitConfig) -> dict[str, Any]:
     }
 
 
-def _remembered(
-    config: UnitConfig, note: Mapping[str, Any] | None
-) -> tuple[Unit, int, dict[str, Any] | None]:
+def _remembered(config: UnitConfig, note: Mapping[str, Any] | None) -> tuple[Unit, int, dict[str, Any] | None]:
     """The unit as the cspd before us left it; a fresh one without a note, or with one that cannot be read."""
     if note is None:
         return Unit(config), 0, None

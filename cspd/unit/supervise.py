@@ -60,9 +60,7 @@ class Supervised:
         try:
             self._send.send_nowait(asked)
         except trio.WouldBlock:
-            raise CspError(
-                "busy", f"agent: {self.name}: {INBOX_MAX} requests wait already", "try again"
-            ) from None
+            raise CspError("busy", f"agent: {self.name}: {INBOX_MAX} requests wait already", "try again") from None
         return asked.done
 
     async def wait_until(self, condition: Callable[[], bool]) -> None:

@@ -81,15 +81,13 @@ def error_from(body: Mapping[str, Any]) -> CspError:
 
 
 def decode(line: bytes) -> Request | Response:
-    """Read one message; raises CspError("parse-error" or "invalid-request"), its data holding the id when there is one."""
+    """Read one message; raises CspError("parse-error" or "invalid-request"), its data holding the id if known."""
     try:
         body = json.loads(line)
     except (ValueError, RecursionError) as exc:
         raise CspError("parse-error", f"request: not JSON: {exc}", "send one JSON object a line") from exc
     if not isinstance(body, dict):
-        raise CspError(
-            "invalid-request", f"request: got {kind_of(body)}: expected an object", "one object a line"
-        )
+        raise CspError("invalid-request", f"request: got {kind_of(body)}: expected an object", "one object a line")
     id = body.get("id")
     if not isinstance(id, int | str | None) or isinstance(id, bool):
         raise CspError("invalid-request", f"id: got {id!r}: expected a string or an integer")

@@ -161,7 +161,7 @@ def test_watch_prints_events_as_they_come(cspd: Any, end: object, make_message: 
     cspd.after["events.subscribe"].append(end)
     assert main(["watch", "--since", "5", "--room", "lobby"]) == NO_SUCH
     lines = capsys.readouterr().out.splitlines()
-    assert [line.rpartition("  ")[2].partition(":")[0] for line in lines[1:]] == [" beta", " beta"]
+    assert [line.rpartition("  ")[2].partition(":")[0] for line in lines[1:]] == ["beta", "beta"]
     assert lines[0].endswith("alpha → beta: hello")
 
 

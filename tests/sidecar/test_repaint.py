@@ -25,8 +25,9 @@ EXTRAS = ("style", "hyperlink", "protection", "charsets", "scrolling_region", "t
 
 
 def shown(cell: Cell) -> Any:
-    """A cell as the eye sees it: an erased cell and a blank printed in the same colour are one."""
-    if cell.text in ("", " ") and not cell.link:
+    """A cell as the eye sees it: an erased cell and a blank printed in the same colour are one, and nobody can click on
+    the gap beside a wide character that went to the next row."""
+    if cell.text in ("", " ") and (cell.gap or not cell.link):
         return " ", cell.background or re.sub(r"38;[\d;]*?(?=;48;|m)", "", cell.pen), cell.tail
     return cell.text or " ", cell.pen, cell.wide, cell.tail, cell.link, cell.protected
 
@@ -121,6 +122,8 @@ CASES: dict[str, bytes] = {
     "scrollback that wraps into the screen": b"x" * 333,
     "scrollback of blank lines": b"\r\n" * 40,
     "scrollback with wide wraps": ("a" + "日本" * 60).encode(),
+    "scrollback that wrapped into a screen cleared since": b"x" * 110 + b"\x1b[H\x1b[2J" + b"\r\n" * 8 + b"z",
+    "scrollback that ends beside a wide character": b"a" * 19 + "日".encode() + b"\r\n" * 4,
     "pending wrap": b"a" * 20,
     "pending wrap in colour": b"a" * 19 + b"\x1b[31mb",
     "pending wrap without autowrap": b"\x1b[?7l" + b"a" * 25,
@@ -231,6 +234,7 @@ def test_reset_works_inside_an_unfinished_sequence(cut: bytes) -> None:
 
 
 def test_every_part_of_reset_says_why() -> None:
+    assert RESET.startswith(b"\x18")  # the emulator would do without, but not every terminal
     assert b"".join(part for part, _why in RESET_PARTS) == RESET == reset()
     assert all(why for _part, why in RESET_PARTS)
 
@@ -304,7 +308,7 @@ SEQUENCES = st.one_of(
 
 
 @given(st.lists(SEQUENCES, max_size=40), st.integers(2, 12), st.integers(2, 6))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_output_is_repainted_exactly(parts: list[str], columns: int, rows: int) -> None:
     term = fed("".join(parts).encode(), columns, rows)
     painted = again(term)
@@ -312,10 +316,8 @@ def test_any_output_is_repainted_exactly(parts: list[str], columns: int, rows: i
     assert repaint(again(painted)) == repaint(painted)
 
 
-# In the scrollback a wide character can wrap, and what it wrapped to be changed before it scrolls away: the
-# gap it left is then lost there, and with it a line. The visible screens are exact all the same.
 @given(st.lists(st.one_of(SEQUENCES, WIDE, WIDE), max_size=40), st.integers(2, 12), st.integers(2, 6))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_screen_with_wide_characters_is_repainted_exactly(parts: list[str], columns: int, rows: int) -> None:
     term = fed("".join(parts).encode(), columns, rows)
     painted = again(term, scrollback=False)

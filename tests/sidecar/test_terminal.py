@@ -222,6 +222,8 @@ def test_closing_twice_and_dropping_an_open_terminal_are_harmless() -> None:
     term = fed(b"x")
     term.close()
     term.close()
+    with pytest.raises(RuntimeError):
+        term.snapshot()
     for _ in range(50):
         fed(b"y").clone()
     gc.collect()

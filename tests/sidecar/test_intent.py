@@ -1,0 +1,151 @@
+"""What counts as speech in raw output: new lines of a program, never echoes, drafts or redraws."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cspd.sidecar.intent import Ear, Said
+
+pytestmark = pytest.mark.pure
+
+HI = [Said("beta", "hi there")]
+
+
+def heard(
+    *chunks: str | bytes, wrote: str = "", fresh: bool = True, listening: bool = True, rows: int = 10
+) -> list[Said]:
+    ear = Ear(rows=rows, fresh=fresh)
+    if wrote:
+        ear.wrote(wrote)
+    data = [chunk.encode() if isinstance(chunk, str) else chunk for chunk in chunks]
+    return [said for chunk in data for said in ear.hear(chunk, listening=listening)]
+
+
+SPEECH = {
+    "a plain line": "@beta: hi there\r\n",
+    "after other lines": "hello\r\n@beta: hi there\r\nalpha> ",
+    "without a blank": "@beta:hi there\n",
+    "coloured": "\x1b[1;32m@beta:\x1b[0m hi there\x1b[K\r\n",
+    "after a title": "\x1b]0;my title\x07@beta: hi there\r\n",
+    "over an erased prompt": "alpha> \r\x1b[2K@beta: hi there\r\nalpha> ",
+    "after a prompt was cleared below": "x\r\n\x1b[J@beta: hi there\r\n",
+    "with bracketed paste switched": "\x1b[?2004l\r\r\n@beta: hi there\r\n\x1b[?2004h$ ",
+    "corrected by backspaces": "@betb\ba: hi there\n",
+}
+
+
+@pytest.mark.parametrize("name", SPEECH)
+def test_a_new_line_that_names_somebody_is_heard(name: str) -> None:
+    assert heard(SPEECH[name]) == HI
+
+
+@pytest.mark.parametrize("name", SPEECH)
+def test_it_is_heard_however_the_bytes_are_cut(name: str) -> None:
+    assert heard(*(bytes([byte]) for byte in SPEECH[name].encode())) == HI
+
+
+def test_letters_of_several_bytes_survive_cuts() -> None:
+    data = "@all: grüße 🙂\n".encode()
+    assert heard(*(bytes([byte]) for byte in data)) == [Said("all", "grüße 🙂")]
+
+
+SILENCE = {
+    "no end of line yet": "@beta: hi there",
+    "behind a prompt": "alpha> @beta: hi there\r\n",
+    "inside a line": "tell @beta: hi there\r\n",
+    "no name": "@: hi there\n@Beta: hi\n@-x: hi\n",
+    "nothing said": "@beta:\n@beta:   \n",
+    "on the alternate screen": "\x1b[?1049h@beta: hi\r\n@beta: hi\r\n",
+    "left of the alternate screen": "\x1b[?1049h\x1b[?1049l@beta: hi\r\n",
+    "after a cursor jump": "\x1b[5;1H@beta: hi there\r\n",
+    "a redraw of three rows": "a\r\nb\r\nc\r\n\x1b[3A@beta: one\r\n@beta: two\r\n@beta: three\r\n",
+    "rows after a clear": "\x1b[2J\x1b[H@beta: one\r\n@beta: two\r\n",
+    "a scrolling region": "\x1b[2;5r\n@beta: hi\n",
+    "reverse line feed": "x\n\x1bM@beta: hi\n",
+    "a wrapped draft": "$ echo to \r@beta: hi there\r\n",
+    "inserted text": "\x1b[4@@beta: hi\r\n",
+}
+
+
+@pytest.mark.parametrize("name", SILENCE)
+def test_what_is_no_new_line_of_the_program_is_not_heard(name: str) -> None:
+    assert heard(SILENCE[name]) == []
+
+
+def test_after_a_redraw_new_lines_are_heard_again() -> None:
+    assert heard("a\r\nb\r\n\x1b[2A@x: old\r\n@x: old\r\n@beta: hi there\r\n") == HI
+
+
+def test_after_a_jump_it_hears_again_when_the_cursor_is_surely_at_the_bottom() -> None:
+    lines = "".join(f"@x: {n}\r\n" for n in range(20))
+    assert heard("\x1b[2J\x1b[H" + lines)[0] == Said("x", "10")
+
+
+def test_after_enter_the_program_prints_anew() -> None:
+    ear = Ear()
+    assert ear.hear(b"\x1b[H\x1b[2J$ ", listening=True) == []
+    ear.wrote("./say\r")
+    assert ear.hear(b"./say\r\n@beta: hi there\r\n", listening=True) == HI
+
+
+def test_the_echo_of_typed_text_is_not_speech() -> None:
+    text = "[Context: a sent a message]\n@beta: hi there"
+    assert heard("[Context: a sent a message]\r\n@beta: hi there\r\n", wrote=text) == []
+
+
+def test_the_echo_of_keys_and_of_a_paste_is_known_however_they_were_written() -> None:
+    for writes in (list("@beta: hx\x7fi there\r"), ["\x1b[200~[Header]\n@beta: hi there\x1b[201~", "\r"]):
+        ear = Ear()
+        for text in writes:
+            ear.wrote(text)
+        assert ear.hear(b"@beta: hi there\r\n", listening=True) == []
+
+
+def test_a_program_that_repeats_what_it_reads_says_nothing_by_it() -> None:
+    assert heard("@beta: hi there\r\n@beta: hi there\r\n", wrote="@beta: hi there\r") == []
+
+
+def test_a_third_time_the_same_words_are_the_programs_own() -> None:
+    assert heard("@beta: hi there\r\n" * 3, wrote="@beta: hi there\r") == HI
+
+
+def test_other_words_than_those_typed_are_heard() -> None:
+    assert heard("$ echo @beta: hi there\r\n@beta: hi there\r\n", wrote="echo @gamma: hi there\r") == HI
+
+
+def test_the_output_of_a_command_that_was_typed_is_heard() -> None:
+    assert heard("$ echo '@beta: hi there'\r\n@beta: hi there\r\n", wrote="echo '@beta: hi there'\r") == HI
+
+
+def test_lines_that_began_or_ended_while_not_listening_are_not_heard() -> None:
+    ear = Ear()
+    assert ear.hear(b"@beta: hi", listening=False) == []
+    assert ear.hear(b" there\r\n@beta: hi there\r\n", listening=True) == HI
+    assert ear.hear(b"@beta: half", listening=True) == []
+    assert ear.hear(b" more\r\n", listening=False) == []
+
+
+def test_the_first_piece_of_a_program_that_ran_before_is_no_line() -> None:
+    assert heard("@beta: torn off\r\n@beta: hi there\r\n", fresh=False) == HI
+
+
+def test_an_endless_line_is_dropped_and_the_next_is_heard() -> None:
+    assert heard("@beta: " + "x" * 70000 + "\r\n", "@beta: hi there\r\n") == HI
+
+
+@given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=6))
+def test_cuts_in_any_bytes_change_nothing(data: bytes, cuts: list[int]) -> None:
+    edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    chunks = [data[first:last] for first, last in itertools.pairwise(edges)]
+    assert heard(*chunks, b"\r\n") == heard(data, b"\r\n")
+
+
+PARTS = ["@beta: hi", "\r\n", "\n", "\x1b[2A", "\x1b[H", "\x1b[K", "\r", "\b", "x", "\x1b]0;t\x07", "é"]
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=30), st.integers(1, 5))
+def test_cuts_in_plausible_output_change_nothing(parts: list[str], size: int) -> None:
+    data = "".join(parts).encode()
+    assert heard(*(data[i : i + size] for i in range(0, len(data), size))) == heard(data)
