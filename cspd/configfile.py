@@ -197,9 +197,7 @@ def unit_at(path: Path, profiles: Collection[str] | None) -> tuple[UnitConfig | 
     return (None if problems else unit), problems
 
 
-def unit_from(
-    document: Document, name: str, profiles: Collection[str] | None, reader: Reader
-) -> UnitConfig | None:
+def unit_from(document: Document, name: str, profiles: Collection[str] | None, reader: Reader) -> UnitConfig | None:
     if sentence := name_problem(name):
         reader.refuse("", f"the file's name is the agent's name: {sentence}")
         name = "x"  # a stand-in, so that the fault is not reported twice
@@ -306,9 +304,7 @@ def write_unit(path: Path, text: str, *, replace: bool) -> None:
     try:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         mode = stat.S_IMODE(target.stat().st_mode) if replace and target.exists() else 0o600
-        with tempfile.NamedTemporaryFile(
-            "wb", dir=target.parent, prefix=f".{target.name}.", delete=False
-        ) as file:
+        with tempfile.NamedTemporaryFile("wb", dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
             try:
                 os.fchmod(file.fileno(), mode)
                 file.write(text.encode())
@@ -348,9 +344,7 @@ def set_autostart(path: Path, value: bool) -> None:
     try:
         text = read_text(path)
     except FileNotFoundError as exc:
-        raise CspError(
-            "no-such-agent", f"agent: {path.stem}: has no unit file", "cspctl list shows all"
-        ) from exc
+        raise CspError("no-such-agent", f"agent: {path.stem}: has no unit file", "cspctl list shows all") from exc
     except Invalid:
         text = ""  # read_unit says it with the file's name
     before = read_unit(path)
@@ -363,9 +357,7 @@ def set_autostart(path: Path, value: bool) -> None:
             write_unit(path, candidate, replace=True)
             return
     sentence = f"unit file: {path}: no place found for autostart of {before.name}"
-    raise CspError(
-        "cannot-write", sentence, f"write `autostart = {str(value).lower()}` above the first table"
-    )
+    raise CspError("cannot-write", sentence, f"write `autostart = {str(value).lower()}` above the first table")
 
 
 def with_autostart(text: str, value: bool) -> Iterator[str]:

@@ -3,9 +3,12 @@
 The same object becomes a JSON-RPC error (`wire.rpc`) and a line on stderr (`cspctl`). Standard library only.
 """
 
-import difflib
-from collections.abc import Iterable, Mapping
-from typing import Any
+from __future__ import annotations
+
+TYPE_CHECKING = False  # a name that type checkers know; importing it from typing costs some milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
 
 FAILED = 1
 USAGE = 2
@@ -17,6 +20,7 @@ TIMED_OUT = 6
 # code -> exit status of cspctl; what is not listed exits with FAILED
 EXIT_STATUS: Mapping[str, int] = {
     "usage": USAGE,
+    "bad-name": USAGE,
     "not-active": NOT_ACTIVE,
     "no-such-agent": NO_SUCH,
     "no-such-room": NO_SUCH,
@@ -29,13 +33,11 @@ EXIT_STATUS: Mapping[str, int] = {
 class CspError(Exception):
     """A refusal or failure that its reader can act on.
 
-    `code` is stable and lower-case-with-dashes; `sentence` has the form `what: which: why` and shows the value; `hint`
-    is an action; `data` is extra material for programs (for example `{"problems": [...]}`).
+    `code` is stable and lower-case-with-dashes; `sentence` has the form `what: which: why` and shows the value; `hint` is
+    an action; `data` is extra material for programs (for example `{"problems": [...]}`).
     """
 
-    def __init__(
-        self, code: str, sentence: str, hint: str = "", data: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, code: str, sentence: str, hint: str = "", data: Mapping[str, Any] | None = None) -> None:
         super().__init__(sentence)
         self.code = code
         self.sentence = sentence
@@ -52,5 +54,7 @@ class CspError(Exception):
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """`did you mean 'x'?` for the closest known word, or "" when none is close."""
+    import difflib  # only for mistakes: a start of cspctl is short
+
     close = difflib.get_close_matches(word, list(known), 1)
     return f"did you mean {close[0]!r}?" if close else ""

@@ -1,4 +1,4 @@
-"""Where an instance lives: every path follows from the three XDG variables, so any number of instances run side by side.
+"""Where an instance lives: its paths follow from three XDG variables, so any number of instances run side by side.
 
 Decides names only; creating and locking is done by whoever owns the file. Standard library only.
 """
@@ -12,9 +12,7 @@ from pathlib import Path
 from cspd.errors import CspError
 
 AGENT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-RESERVED_NAMES = frozenset(
-    {"all", "broadcast", "human", "system"}
-)  # words with a meaning of their own in `to`
+RESERVED_NAMES = frozenset({"all", "broadcast", "human", "system"})  # words with a meaning of their own in `to`
 
 # sockaddr_un.sun_path holds 108 bytes with the final NUL; the longest of our names is /csp/agents/<32>.sock
 SUN_PATH_MAX = 107
@@ -110,9 +108,7 @@ def check_agent_name(name: str) -> str:
             "1 to 32 of a-z 0-9 _ -, beginning with a letter or digit",
         )
     if name in RESERVED_NAMES:
-        raise CspError(
-            "bad-name", f"agent: {name!r}: this word has a meaning of its own", "choose another name"
-        )
+        raise CspError("bad-name", f"agent: {name!r}: this word has a meaning of its own", "choose another name")
     return name
 
 

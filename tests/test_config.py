@@ -146,6 +146,4 @@ def test_a_template_may_use_every_placeholder_and_literal_braces() -> None:
 
 def test_the_home_directory_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/person")
-    assert UnitConfig("a", ("a",), working_directory=Path("~/src")).working_directory == Path(
-        "/home/person/src"
-    )
+    assert UnitConfig("a", ("a",), working_directory=Path("~/src")).working_directory == Path("/home/person/src")

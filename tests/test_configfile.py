@@ -94,8 +94,7 @@ def test_all_problems_of_all_files_are_reported_at_once(paths: Paths) -> None:
     syntax = [problem for problem in caught.value.problems if problem.startswith("agents/z.toml")]
     assert [problem for problem in caught.value.problems if problem not in syntax] == [
         "cspd.toml: gateway.listen: got 8080, expected a string",
-        "cspd.toml: log.level: got 'inf', expected one of 'debug', 'info', 'warning', 'error' "
-        "(did you mean 'info'?)",
+        "cspd.toml: log.level: got 'inf', expected one of 'debug', 'info', 'warning', 'error' (did you mean 'info'?)",
         "cspd.toml: rooms.all: got 'all', but this word has a meaning of its own; choose another name",
         "agents/Foo Bar.toml: the file's name is the agent's name: got 'Foo Bar', "
         "expected 1 to 32 of a-z 0-9 _ -, beginning with a letter or digit",
@@ -243,9 +242,7 @@ def test_a_unit_file_is_private_and_not_overwritten_unless_asked(paths: Paths) -
     assert [path.name for path in paths.units_dir.iterdir()] == ["a.toml"]
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_other(
-    paths: Paths, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_leaves_the_old_file_and_no_other(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     file = paths.unit_file("a")
     write_unit(file, "one", replace=False)
 

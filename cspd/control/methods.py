@@ -21,6 +21,7 @@ from cspd.errors import CspError, nearest
 from cspd.gateway.history import Event, message_json
 from cspd.gateway.hub import Hub
 from cspd.gateway.identity import HUMAN, Identity
+from cspd.gateway.inbox import InHand
 from cspd.gateway.link import Link
 from cspd.paths import Paths
 from cspd.transport import RpcPeer
@@ -265,12 +266,18 @@ def _pause(paused: bool) -> Method:
 
 def agent_screen(services: Services, caller: Caller, params: Params) -> Any:
     asked = {"scrollback": params.flag("scrollback", False), "ansi": params.flag("ansi", False)}
-    name = _unit(services, params).name
-    return services.hub.linked(name).ask("sidecar.screen", asked)
+    return _ask_sidecar(services, _unit(services, params), "sidecar.screen", asked)
 
 
 def agent_explain(services: Services, caller: Caller, params: Params) -> Any:
-    return services.hub.linked(_unit(services, params).name).ask("sidecar.explain", {})
+    return _ask_sidecar(services, _unit(services, params), "sidecar.explain", {})
+
+
+async def _ask_sidecar(services: Services, unit: Supervised, method: str, params: dict[str, Any]) -> Any:
+    """Of an agent that has just started, or whose sidecar was killed, the sidecar may still be on its way."""
+    with trio.move_on_after(INTRODUCTION_SEC):
+        await unit.wait_until(lambda: unit.name in services.hub.links or unit.unit.pid is None)
+    return await services.hub.linked(unit.name).ask(method, params)
 
 
 # ---------------------------------------------------------------------- messages and rooms
@@ -430,7 +437,7 @@ def sidecar_hello(services: Services, caller: Caller, params: Params) -> Any:
     entries = params.items("ledger")
     params.check()
     unit = services.manager.get(name)
-    ledger = {str(e.get("message_id")): (str(e.get("step")), str(e.get("reason", ""))) for e in entries}
+    in_hand = [InHand.from_wire(entry) for entry in entries]
 
     async def answer() -> dict[str, Any]:
         with trio.move_on_after(INTRODUCTION_SEC) as scope:  # the keeper's word may still be under way
@@ -439,7 +446,7 @@ def sidecar_hello(services: Services, caller: Caller, params: Params) -> Any:
             raise CspError("not-allowed", f"sidecar.hello: process {caller.pid}: not the sidecar of {name}")
         caller.link = Link(name, caller.peer, incarnation, activity, attached=attached)
         caller.nursery.start_soon(caller.link.run)
-        welcome = services.hub.link(caller.link, ledger)
+        welcome = services.hub.link(caller.link, in_hand)
         unit.notify()
         return {"protocol": PROTOCOL, **welcome}
 

@@ -18,7 +18,7 @@ from cspd.errors import CspError
 from cspd.gateway import inbox
 from cspd.gateway.history import Accepted, Event, History, Message, as_event
 from cspd.gateway.identity import HUMAN
-from cspd.gateway.inbox import RANK, Inbox, Item
+from cspd.gateway.inbox import RANK, Inbox, InHand, Item
 from cspd.gateway.link import Link
 from cspd.gateway.room import Rooms
 
@@ -29,6 +29,7 @@ META_MAX = 8 * 1024
 SUBSCRIBER_MAX = 1024  # events that a subscriber may be behind; then it is dropped and comes back with its cursor
 REPLAY_BATCH = 500
 MESSAGES_MAX = 4096
+CLOCK_CHECK_SEC = 3600.0
 
 
 @attrs.frozen
@@ -91,17 +92,16 @@ class Hub:
             self._post(agent.name, "sidecar.settings", dict(agent.settings))
             return
         box = self.inboxes[agent.name] = Inbox()
-        items = []
         for message, delivery in await self.store.pending(agent.name):
-            self._remember(message)
             expires = message.ts + agent.expire_sec
-            items.append(Item(message.message_id, delivery.step, delivery.reason, expires_ts=expires))
-        box.restored(items)
+            box.restored([Item(message.message_id, delivery.step, delivery.reason, expires_ts=expires)])
+            self._remember(message)
         self._expiry.set()
 
     def remove_agent(self, name: str) -> None:
         """Its messages end as refused: nobody will ever take them."""
         box = self.inboxes.pop(name, Inbox())
+        box.unlink()  # or the end of one would give the next
         for item in list(box.items.values()):
             self._perform(name, box.reported(item.message_id, "refused", "the agent was removed"))
         self.agents.pop(name, None)
@@ -109,13 +109,13 @@ class Hub:
         if link := self.links.pop(name, None):
             link.cut()
 
-    def link(self, link: Link, ledger: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+    def link(self, link: Link, ledger: Sequence[InHand]) -> dict[str, Any]:
         """A sidecar has connected: -> what it must know. Its messages follow."""
+        box = self._inbox(link.agent)
         before = self.links.get(link.agent)
         self.links[link.agent] = link
         if before is not None:
             before.cut()
-        box = self.inboxes[link.agent]
         if before is not None:
             box.unlink()
         self._perform(link.agent, box.link(ledger))
@@ -125,8 +125,9 @@ class Hub:
         if self.links.get(link.agent) is not link:
             return
         del self.links[link.agent]
-        if box := self.inboxes.get(link.agent):
-            self._perform(link.agent, box.unlink())
+        if link.agent in self.inboxes:
+            self._perform(link.agent, self.inboxes[link.agent].unlink())
+            self._expiry.set()  # what came back from the sidecar is ours to end
 
     def linked(self, name: str) -> Link:
         """Raises CspError("not-active") when no sidecar is there."""
@@ -134,6 +135,12 @@ class Hub:
         if link is None:
             raise CspError("not-active", f"agent: {name}: has no terminal now", f"cspctl start {name}")
         return link
+
+    def _inbox(self, name: str) -> Inbox:
+        box = self.inboxes.get(name)
+        if box is None:
+            raise CspError("no-such-agent", f"agent: {name!r}: not known: it was removed")
+        return box
 
     # ------------------------------------------------------------------ messages
 
@@ -191,8 +198,8 @@ class Hub:
 
     def step(self, agent: str, message_id: str, step: str, reason: str, evidence: str) -> None:
         """A sidecar reports how far a message is."""
-        if box := self.inboxes.get(agent):
-            self._perform(agent, box.reported(message_id, step, reason, evidence))
+        if agent in self.inboxes:
+            self._perform(agent, self.inboxes[agent].reported(message_id, step, reason, evidence))
 
     def _perform(self, agent: str, commands: Sequence[inbox.Command]) -> None:
         for command in commands:
@@ -234,9 +241,9 @@ class Hub:
         """Run for ever: end messages that waited too long. Sleeps until the next one is due."""
         while True:
             self._expiry = trio.Event()
-            waiting = [item.expires_ts for box in self.inboxes.values() for item in box.items.values()]
-            pause = max(0.0, min(waiting) - time.time()) if waiting else float("inf")
-            with trio.move_on_after(min(pause, 3600.0) if waiting else float("inf")):
+            at = min((box.next_expiry_ts for box in self.inboxes.values()), default=float("inf"))
+            # not all at once: the wall clock may be set meanwhile
+            with trio.move_on_after(min(max(0.0, at - time.time()), CLOCK_CHECK_SEC)):
                 await self._expiry.wait()
             for agent, box in self.inboxes.items():
                 self._perform(agent, box.expire(time.time()))

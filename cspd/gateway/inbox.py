@@ -1,10 +1,11 @@
 """What waits for one agent, and what its sidecar was given of it. Pure.
 
-The order of messages is kept; a bounded window of them is with the sidecar at a time. After a lost link nothing is given
-a second time unless the sidecar's ledger shows that it was never touched.
+The order of messages is kept; a bounded window of them is with the sidecar at a time. After a lost link nothing is
+given a second time unless the sidecar's ledger shows that it was never touched.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import attrs
 
@@ -44,6 +45,21 @@ class Record:
 Command = Give | Record
 
 
+@attrs.frozen
+class InHand:
+    """A message that the sidecar, or the one before it, has in hand. `follows`: its steps come one by one after this."""
+
+    message_id: str
+    step: str
+    reason: str = ""
+    follows: bool = False
+
+    @classmethod
+    def from_wire(cls, entry: Mapping[str, Any]) -> "InHand":
+        message_id, step, reason = (str(entry.get(key, "")) for key in ("message_id", "step", "reason"))
+        return cls(message_id, step, reason, entry.get("follows") is True)
+
+
 @attrs.define
 class Item:
     message_id: str
@@ -72,17 +88,18 @@ class Inbox:
         for item in items:
             self.items[item.message_id] = item
 
-    def link(self, ledger: Mapping[str, tuple[str, str]]) -> list[Command]:
-        """A sidecar is there; `ledger` says (step, reason) of the messages that it or its predecessor had in hand."""
-        self.linked = True
+    def link(self, ledger: Iterable[InHand]) -> list[Command]:
+        """A sidecar is there; `ledger` names the messages that it or its predecessor had in hand."""
+        known = {entry.message_id: entry for entry in ledger}
         out: list[Command] = []
         for item in list(self.items.values()):
-            if item.step in ("typing", "echoed") and item.message_id not in ledger:
+            entry = known.get(item.message_id)
+            if entry is not None:
+                item.given = True
+                out += [] if entry.follows else self.reported(entry.message_id, entry.step, entry.reason)
+            elif item.step in ("typing", "echoed"):
                 out += self.reported(item.message_id, "unknown", "what was typed of it is not known any more")
-        for message_id, (step, reason) in ledger.items():
-            if message_id in self.items:
-                self.items[message_id].given = True
-                out += self.reported(message_id, step, reason)
+        self.linked = True  # only now: an end found above must not give what stands further down in the ledger
         return out + self._give()
 
     def unlink(self) -> list[Command]:
@@ -108,13 +125,19 @@ class Inbox:
 
     def expire(self, now_ts: float) -> list[Command]:
         """Those that waited too long and were not begun."""
-        late = [
-            i for i in self.items.values() if i.expires_ts <= now_ts and RANK[i.step] <= RANK["held"] and not i.given
-        ]
         out: list[Command] = []
-        for item in late:
-            out += self.reported(item.message_id, "expired", "nobody could take it in time")
+        for item in self._untouched():
+            if item.expires_ts <= now_ts:
+                out += self.reported(item.message_id, "expired", "nobody could take it in time")
         return out
+
+    @property
+    def next_expiry_ts(self) -> float:
+        """When `expire` has something to end; infinite when it has not. What is with the sidecar ends there."""
+        return min((item.expires_ts for item in self._untouched()), default=float("inf"))
+
+    def _untouched(self) -> list[Item]:
+        return [item for item in self.items.values() if RANK[item.step] <= RANK["held"] and not item.given]
 
     def _give(self) -> list[Command]:
         if not self.linked:

@@ -44,6 +44,7 @@ class KeeperClient:
     _next_id: int = 1
     _started: bool = False
     _ended: bool = False
+    _gone: trio.Event = attrs.Factory(trio.Event)
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep a keeper connected for as long as this runs; started() once the first one has told its state."""
@@ -57,7 +58,9 @@ class KeeperClient:
                 nursery.cancel_scope.cancel()
             self._stream = None
             lost = 0 if self.pid else lost + 1
-            if lost >= STILLBORN_MAX:
+            if self._ended:
+                self._gone.set()
+            elif lost >= STILLBORN_MAX:
                 raise CspError("keeper-lost", f"keeper: ended {lost} times before it was ready", "see the log above")
             for waiting in self._waiting.values():
                 waiting.close()
@@ -72,7 +75,8 @@ class KeeperClient:
             pass  # nobody listens there
         argv = [sys.executable, "-P", "-m", "cspd.keeper.main", "--by-cspd"]
         env = {**os.environ, "XDG_RUNTIME_DIR": str(self.paths.runtime.parent)}
-        process = os.posix_spawn(sys.executable, argv, env, setsid=True)
+        # A millisecond; trio's own way would make it a child that we are responsible for.
+        process = os.posix_spawn(sys.executable, argv, env, setsid=True)  # noqa: ASYNC221
         trio.lowlevel.spawn_system_task(_reap, process)
         with trio.move_on_after(START_SEC):
             while True:
@@ -150,8 +154,7 @@ class KeeperClient:
             await self.call("end")
         except CspError:
             return  # gone already
-        while self._stream is not None:
-            await trio.sleep(RETRY_SEC)
+        await self._gone.wait()
 
 
 def _lost() -> CspError:
@@ -163,6 +166,6 @@ async def _reap(pid: int) -> None:
     fd = os.pidfd_open(pid)
     try:
         await trio.lowlevel.wait_readable(fd)
-        os.waitpid(pid, os.WNOHANG)
+        os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222  # it does not block
     finally:
         os.close(fd)

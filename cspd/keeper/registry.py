@@ -104,6 +104,7 @@ class Registry:
         listening socket or the black box."""
         before = self.agents.get(agent.name)
         self.agents[agent.name] = agent
+        self.awaited.discard(agent.name)  # should the sidecar of a lost keeper still come: it is too late
         if before is not None and before.sidecar_pid is not None:
             agent.sidecar_pid = before.sidecar_pid  # reaped() sees it end and forks ours
             agent.fork_at = now

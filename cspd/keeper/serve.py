@@ -1,7 +1,7 @@
 """The keeper's loop: forks, reaps, signals, holds descriptors. What follows from a fact is decided in `registry`.
 
-One cspd at a time asks for agents; sidecars whose keeper was killed bring their terminals back. What an agent's end means
-is decided by cspd.
+One cspd at a time asks for agents; sidecars whose keeper was killed bring their terminals back. What an agent's end
+means is decided by cspd.
 """
 
 import json
@@ -209,12 +209,15 @@ class Keeper:
     def _forget(self, agent: Agent) -> None:
         """Nothing of an ended agent is left: socket, sidecar, files."""
         self._close_terminal(agent.name)
-        close_quietly(self._listeners.pop(agent.name, None))
-        self.paths.agent_socket(agent.name).unlink(missing_ok=True)
+        self._close_listener(agent.name)
         if agent.sidecar_pid is not None:
             _wait_end(agent.sidecar_pid)
         for path in self.paths.black_box(agent.name):
             path.unlink(missing_ok=True)
+
+    def _close_listener(self, name: str) -> None:
+        close_quietly(self._listeners.pop(name, None))
+        self.paths.agent_socket(name).unlink(missing_ok=True)
 
     # ------------------------------------------------------------------ requests
 
@@ -255,7 +258,14 @@ class Keeper:
             self._listeners[name] = listening_socket(self.paths.agent_socket(name))
             self._listeners[name].setblocking(False)
         size = (request["rows"], request["columns"])
-        pid, terminal = fork_agent(request["argv"], request["env"], request["cwd"], *size, self.nofile)
+        try:
+            pid, terminal = fork_agent(request["argv"], request["env"], request["cwd"], *size, self.nofile)
+        except (CspError, OSError) as exc:
+            if before is None:
+                self._close_listener(name)
+            if isinstance(exc, CspError):
+                raise
+            raise CspError("spawn-failed", f"terminal: {exc.strerror}") from exc  # no PTY, no process, no descriptor
         self._close_terminal(name)
         self._terminals[name] = terminal
         agent = Agent(pid=pid, started_ts=time.time(), **_fields(request))
@@ -288,7 +298,7 @@ class Keeper:
         return {}
 
     def _adopt(self, peer: Peer, request: dict[str, Any]) -> dict[str, Any]:
-        """A sidecar whose keeper was killed brings its descriptors: master, pidfd, listener, our end of its lifeline."""
+        """A sidecar whose keeper was killed brings its descriptors: master, pidfd, listener, the new lifeline."""
         name = request["name"]
         fds, peer.fds = peer.fds, []
         if len(fds) != 4 or name in self.registry.agents:

@@ -1,8 +1,8 @@
 """What an attached client is owed: a bounded queue of frames, and what happens when it does not read. Pure.
 
-Three promises that pull apart: a client that reads gets every byte; the agent is never blocked by one that does not; memory
-is bounded. So a full queue first slows the agent down (a reader needs that), for `PATIENCE_SEC` at most; a client that took
-next to nothing meanwhile loses its queue, and gets the screen painted anew when it reads again.
+Three promises that pull apart: a client that reads gets every byte; the agent is never blocked by one that does not;
+memory is bounded. So a full queue first slows the agent down (a reader needs that), for `PATIENCE_SEC` at most; a
+client that took next to nothing meanwhile loses its queue, and gets the screen painted anew when it reads again.
 """
 
 from collections import deque
@@ -44,6 +44,11 @@ class Outbox:
             if not self._trusted:
                 self.fall_behind()
 
+    def push_last(self, frame: bytes) -> None:
+        """The farewell, which also a client that is behind must get; nothing follows."""
+        self._frames.append(frame)
+        self.queued += len(frame)
+
     def head(self) -> list[memoryview]:
         """The next buffers to send, in order; empty when there is nothing to send."""
         out = [memoryview(frame) for _, frame in zip(range(BATCH), self._frames, strict=False)]
@@ -76,6 +81,11 @@ class Outbox:
         kept = [self._frames[0]] if self._offset else []
         self._frames = deque(kept)
         self.queued = len(kept[0]) - self._offset if kept else 0
+
+    def drop(self) -> None:
+        """Nobody will read any of it."""
+        self._frames.clear()
+        self.queued = self._offset = 0
 
     @property
     def wants_repaint(self) -> bool:

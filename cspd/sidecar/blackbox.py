@@ -1,7 +1,7 @@
 """What a sidecar leaves for its successor: the screen, the output since then, and which message was being typed.
 
-Three files beside the agent's socket, kept as long as the terminal. Written with plain write(2): they survive SIGKILL of
-any process, which is what they are for, and need not survive the machine, whose agents are gone then anyway.
+Three files beside the agent's socket, kept as long as the terminal. Written with plain write(2): they survive SIGKILL
+of any process, which is what they are for, and need not survive the machine, whose agents are gone then anyway.
 """
 
 import json
@@ -38,7 +38,8 @@ class BlackBox:
     """Owner of NAME.screen, NAME.journal and NAME.ledger.
 
     Bytes of output are counted from the start of the files' life. The snapshot says up to which count it includes the
-    output and the journal from which count on it holds it, so that a death between the two renames replays nothing twice.
+    output and the journal from which count on it holds it, so that a death between the two renames replays nothing
+    twice.
     """
 
     screen: Path

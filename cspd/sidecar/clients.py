@@ -37,10 +37,12 @@ class Client:
     rows: int = 0
     columns: int = 0
     read_only: bool = False
+    scrollback: bool = True  # has not yet got it into its own history
     attached: bool = False
     outbox: Outbox = attrs.Factory(Outbox)
     keystrokes: Keystrokes = attrs.Factory(Keystrokes)
     _wake: trio.Event = attrs.Factory(trio.Event)
+    _sent: trio.Event = attrs.Factory(trio.Event)
 
     def push(self, kind: Kind, payload: bytes) -> None:
         self.push_frame(frame(kind, payload))
@@ -50,6 +52,9 @@ class Client:
         self.outbox.push(data)
         if idle:
             self._send_now()  # a keystroke's echo does not wait for a task switch
+        self.wake()
+
+    def wake(self) -> None:
         self._wake.set()
 
     def _send_now(self) -> None:
@@ -58,29 +63,35 @@ class Client:
             return
         try:
             self.outbox.sent(self.sock.sendmsg(buffers))
+        except BlockingIOError:
+            pass  # `write` waits for room
         except OSError:
-            pass  # EAGAIN: `write` waits for room; anything else: `write` meets it too and ends the client
+            self.outbox.drop()  # it has vanished; the task that reads from it notices too
 
     async def write(self, repaint: Callable[[], bytes]) -> None:
         """Until the client is gone. `repaint` gives the bytes of the whole screen for one that fell behind."""
         while True:
-            while buffers := self.outbox.head():
+            while self.outbox.queued:
                 await trio.lowlevel.wait_writable(self.sock)
-                try:
-                    self.outbox.sent(self.sock.sendmsg(buffers))
-                except BlockingIOError:
-                    continue
+                self._send_now()  # asks for the buffers only now: they may have been dropped meanwhile
             if self.outbox.wants_repaint:
                 await trio.lowlevel.wait_writable(self.sock)
                 self.outbox.repainted(frame(Kind.REPAINT, repaint()))
                 continue
+            self._sent.set()
             self._wake = trio.Event()
             await self._wake.wait()
 
     async def flush(self) -> None:
+        """Until everything is sent, or the client is gone."""
         while self.outbox.queued:
-            await trio.lowlevel.checkpoint()
-            await trio.lowlevel.wait_writable(self.sock)
+            self._sent = trio.Event()
+            await self._sent.wait()
+
+    def close(self) -> None:
+        self.sock.close()
+        self.outbox = Outbox()
+        self._sent.set()
 
 
 class Host(Protocol):
@@ -114,7 +125,7 @@ class Clients:
         """Until no client slows the agent down: each has read, or has lost its right to be waited for."""
         while any(client.outbox.pace is Pace.SLOWING for client in self.members):
             with trio.move_on_after(PATIENCE_SEC) as scope:
-                while any(client.outbox.pace is Pace.SLOWING for client in self.members):
+                while any(client.outbox.pace is Pace.SLOWING for client in self.members):  # noqa: ASYNC110  # rare
                     await trio.sleep(POLL_SEC)
             if scope.cancelled_caught:
                 for client in self.members:
@@ -136,7 +147,10 @@ class Clients:
 
     async def farewell(self, status: dict[str, Any]) -> None:
         """Tell everybody that the agent has ended, with all its output before it; a second at most."""
-        self.broadcast(Kind.EXIT, json.dumps({"status": status}).encode())
+        last = frame(Kind.EXIT, json.dumps({"status": status}).encode())
+        for client in self.members:
+            client.outbox.push_last(last)
+            client.wake()
         with trio.move_on_after(FAREWELL_SEC):
             async with trio.open_nursery() as nursery:
                 for client in self.members:
@@ -163,7 +177,7 @@ class Clients:
             if client.attached:
                 self.members.discard(client)
                 self.host.detached(client)
-            client.sock.close()
+            client.close()
 
     async def _receive(self, client: Client) -> bytes:
         while True:
@@ -190,6 +204,7 @@ class Clients:
             client.push(Kind.REFUSED, json.dumps(rpc.error_object(exc)).encode())
             return []
         client.read_only = hello.get("read_only") is True
+        client.scrollback = hello.get("scrollback") is not False
         client.push(Kind.HELLO, json.dumps({"protocol": PROTOCOL, **self.host.greeting()}).encode())
         client.attached = True
         self.members.add(client)

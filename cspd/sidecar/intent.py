@@ -13,6 +13,8 @@ import attrs
 from cspd.paths import AGENT_NAME
 
 _SPEECH = re.compile(rf"@({AGENT_NAME.pattern}):[ ]?(.*)")
+_RUN = re.compile(r"[^\x00-\x1f\x7f-\x9f]+")
+_COLOUR = re.compile("\x1b\\[[0-9;:]*m")
 _SEQUENCE = re.compile(r"\x1b\[([0-?]*)([ -/]*)([@-~])")
 _OPEN_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*")
 _KEYS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b.?")  # pasted brackets and keys that leave no letters in a line
@@ -22,6 +24,7 @@ LINE_MAX = 64 * 1024  # characters; the limit of a message's content
 STRING_MAX = 64 * 1024  # a longer OSC or DCS was none
 WRITTEN_MAX = 64  # lines beginning with `@name:` that are remembered as typed
 HEARINGS = 2  # of a typed line: the terminal's echo, and a program that repeats what it reads
+SHORT = 128  # most sequences; only for a longer one all that follows is copied
 LOST = 1 << 20  # rows to go until the cursor is surely at the bottom again
 
 
@@ -53,7 +56,7 @@ class Ear:
         factory=lambda: codecs.getincrementaldecoder("utf-8")(errors="replace")
     )
     _open: str = ""  # a cut escape sequence
-    _line: list[str] = attrs.field(factory=list)
+    _line: str = ""
     _column: int = 0
     _returned: bool = False  # CR came; text now would overwrite the line
     _tainted: bool = False
@@ -85,8 +88,13 @@ class Ear:
     def _remember(self, line: str) -> None:
         at = line.find("@")
         spoken = line[at:].strip() if at >= 0 else ""
-        if _SPEECH.fullmatch(spoken) and all(entry.line != spoken for entry in self._written):
+        if not _SPEECH.fullmatch(spoken):
+            return
+        known = next((entry for entry in self._written if entry.line == spoken), None)
+        if known is None:
             self._written.append(_Written(spoken))
+        else:
+            known.left = HEARINGS
 
     def hear(self, data: bytes, *, listening: bool) -> list[Said]:
         """What was said in lines that ended in this output. Not `listening`: its lines are followed, not heard."""
@@ -94,10 +102,15 @@ class Ear:
         rest = self._open + self._decode.decode(data)
         self._open = ""
         self._tainted = self._tainted or not listening
-        at = 0
+        at = self._skip(rest, listening)
         while at < len(rest):
+            run = _RUN.match(rest, at)
+            if run is not None:
+                self._text(run[0])
+                at = run.end()
+                continue
             if rest[at] == "\x1b":
-                size = self._escape(rest[at:])
+                size = self._escape(rest[at : at + SHORT]) or self._escape(rest[at:])
                 if size == 0:
                     self._open = rest[at:]
                     break
@@ -111,11 +124,21 @@ class Ear:
             at += 1
         return said
 
+    def _skip(self, rest: str, listening: bool) -> int:
+        """Where to begin: output without names and motions is passed over, or a long listing would cost seconds."""
+        if not listening or self._below or self._alternate or "@" in self._line + rest:
+            return 0
+        if "\x1b" in _COLOUR.sub("", rest):
+            return 0
+        at = rest.rfind("\n") + 1
+        if at:
+            self._line, self._column, self._returned, self._tainted = "", 0, False, False
+        return at
+
     def _line_ended(self) -> list[Said]:
-        text = "".join(self._line).strip()
-        heard = not self._tainted and self._below == 0
-        self._line.clear()
-        self._column, self._returned = 0, False
+        text = self._line.strip()
+        heard = not self._tainted
+        self._line, self._column, self._returned = "", 0, False
         if self._below:
             self._below -= 1
             if self._below > LOST // 2 and LOST - self._below >= self.rows:
@@ -145,19 +168,20 @@ class Ear:
                 self._put(" " * (8 - self._column % 8))
             case "\v" | "\f":
                 self._tainted = True
-            case _ if char >= " " and not "\x7f" <= char <= "\x9f":
-                if self._returned and self._line:
-                    self._tainted = True  # drawn over: a progress line, or a draft that a line editor wraps
-                self._put(char)
+
+    def _text(self, text: str) -> None:
+        if self._returned and self._line:
+            self._tainted = True  # drawn over: a progress line, or a draft that a line editor wraps
+        self._put(text)
 
     def _put(self, text: str) -> None:
         self._returned = False
         if len(self._line) + len(text) > LINE_MAX:
             self._tainted = True
             return
-        self._line.extend(" " * (self._column - len(self._line)))
-        self._line[self._column : self._column + len(text)] = text
+        head = self._line[: self._column].ljust(self._column)
         self._column += len(text)
+        self._line = head + text + self._line[self._column :]
 
     def _escape(self, rest: str) -> int:
         """Follow the sequence at the beginning of `rest`; its size, 0 when it is cut."""
@@ -223,9 +247,9 @@ class Ear:
 
     def _erase(self, how: int) -> None:
         if how == 2:
-            self._line.clear()
+            self._line = ""
         elif how == 0:
-            del self._line[self._column :]
+            self._line = self._line[: self._column]
         else:
             self._tainted = True
 

@@ -48,6 +48,8 @@ ESCAPE_SEC = 0.05
 # No answer of a terminal is longer; without a limit a stray Alt+] would hide what is typed after it.
 STRING_MAX = 4096
 
+SLICE = 1024
+
 _CSI = re.compile(rb"\x1b\[([0-?]*)([ -/]*)([@-~])")
 _CSI_OPEN = re.compile(rb"\x1b\[[0-?]*[ -/]*")
 _SS3 = re.compile(rb"\x1bO[ -~]")
@@ -89,6 +91,11 @@ class Keystrokes:
 
     def feed(self, data: bytes, now: float) -> list[Piece]:
         """Pieces whose `data` together are exactly `data`."""
+        # In slices: what is left is copied for each token, and a paste without brackets has thousands.
+        slices = range(0, len(data), SLICE) if data else (0,)
+        return [piece for at in slices for piece in self._feed(data[at : at + SLICE], now)]
+
+    def _feed(self, data: bytes, now: float) -> list[Piece]:
         pieces: list[Piece] = []
         if self._open == b"\x1b" and now - self._fed_at >= ESCAPE_SEC:
             self._open = b""

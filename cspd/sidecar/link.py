@@ -1,7 +1,7 @@
 """The sidecar's connection to cspd: kept up for as long as the sidecar lives, while cspd may come and go.
 
-Everything that must not be lost is queued and taken off only when cspd has answered; what was answered twice does no harm
-there. Present states (activity, attached) are said at each connect and when they change.
+Everything that must not be lost is queued and taken off only when cspd has answered; what was answered twice does no
+harm there. Present states (activity, attached) are said at each connect and when they change.
 """
 
 import logging
@@ -54,6 +54,10 @@ class Link:
         """Say it if cspd is there; at the next connect the introduction says it anyway."""
         if self._peer is not None:
             self.report(method, params)
+
+    def reported(self) -> set[str]:
+        """Messages of which steps wait to be said."""
+        return {params["message_id"] for method, params in self._queue if method == "sidecar.step"}
 
     async def keep(self) -> None:
         """Connect, and connect again, until cancelled."""

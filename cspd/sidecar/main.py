@@ -20,7 +20,7 @@ import trio
 from cspd.errors import CspError
 from cspd.paths import Paths
 from cspd.sidecar import pty
-from cspd.sidecar.blackbox import BlackBox
+from cspd.sidecar.blackbox import BlackBox, Remains
 from cspd.sidecar.profile import Profile, read_profile
 from cspd.sidecar.session import Session
 from cspd.sidecar.terminal import Terminal
@@ -85,7 +85,8 @@ def build_session(spec: dict[str, Any], master: int, paths: Paths) -> Session:
     name, incarnation = spec["name"], spec["incarnation"]
     box = BlackBox(*paths.black_box(name), incarnation)
     rows, columns = pty.get_size(master)
-    terminal = restored_terminal(box, columns, rows, spec["scrollback_lines"])
+    remains = box.recover()
+    terminal = restored_terminal(remains, incarnation, columns, rows, spec["scrollback_lines"])
     box.begin(terminal.snapshot())
     return Session(
         name=name,
@@ -99,12 +100,14 @@ def build_session(spec: dict[str, Any], master: int, paths: Paths) -> Session:
         scrollback_lines=spec["scrollback_lines"],
         writer=pty.Writer(master),
         control_socket=paths.control_socket,
+        restored=remains is not None and remains.incarnation == incarnation,
     )
 
 
-def restored_terminal(box: BlackBox, columns: int, rows: int, scrollback_lines: int) -> Terminal:
+def restored_terminal(
+    remains: Remains | None, incarnation: int, columns: int, rows: int, scrollback_lines: int
+) -> Terminal:
     """The screen that the sidecar before us had; for a new incarnation with sane modes and below what was there."""
-    remains = box.recover()
     if remains is None:
         return Terminal(columns, rows, scrollback_lines)
     if remains.snapshot:
@@ -112,7 +115,7 @@ def restored_terminal(box: BlackBox, columns: int, rows: int, scrollback_lines: 
     else:
         terminal = Terminal(columns, rows, scrollback_lines)
     terminal.feed(remains.journal)
-    if remains.incarnation != box.incarnation:
+    if remains.incarnation != incarnation:
         terminal.feed(RESET + b"\r\n")
     if (terminal.columns, terminal.rows) != (columns, rows):
         terminal.resize(columns, rows)

@@ -112,7 +112,8 @@ def line_discipline(master: int, leader: int) -> LineDiscipline:
     )
 
 
-# Names of the kernel functions in which a process sleeps (seen with Linux 5.10 to 6.18). What polls may wait for anything.
+# Names of the kernel functions in which a process sleeps (seen with Linux 5.10 to 6.18). What polls may wait for
+# anything.
 _READING = frozenset({"wait_woken", "n_tty_read"})
 _NOT_READING = (
     "do_wait",

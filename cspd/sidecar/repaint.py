@@ -9,6 +9,8 @@ prompt marks.
 import re
 from itertools import groupby
 
+import attrs
+
 from cspd.sidecar.cells import BLANK, Cell, Row
 from cspd.sidecar.terminal import Terminal
 from cspd.wire.ansi import RESET
@@ -95,11 +97,11 @@ def _text(primary: Terminal, scrollback: bool) -> bytes:
 def _screen(term: Terminal, joined: bool) -> bytes:
     """The visible rows. `joined`: what was written before them goes on in the first one."""
     rows = term.read_rows()
-    painter = _Painter()
+    painter, above = _Painter(), BLANK if joined else None
     for y, row in enumerate(rows):
         below = rows[y + 1] if y + 1 < len(rows) else None
-        painter.row(row, below, joined)
-        joined = row.wrapped
+        painter.row(row, below, above)
+        above = row.cells[-1] if row.wrapped else None
     return painter.finish()
 
 
@@ -111,10 +113,9 @@ class _Painter:
         self._out: list[str] = []
         self._pen, self._link, self._protected = _NO_PEN, "", False
 
-    def row(self, row: Row, below: Row | None, joined: bool) -> None:
-        """One row and the step to the next. `joined`: the row above goes on here, so something has to be
-        printed in the first cell; likewise in the last one of a wrapped row. Only that makes a terminal
-        note a soft wrap."""
+    def row(self, row: Row, below: Row | None, above: Cell | None) -> None:
+        """One row and its end of line. `above`: the last cell of the row above if that goes on here. Something then
+        has to be printed in the first cell; likewise in the last one of a wrapped row. Only that makes a soft wrap."""
         wraps = below is not None and row.wrapped
         # The gap that a wide character leaves when it goes to the next row comes by itself, with that
         # character.
@@ -123,11 +124,8 @@ class _Painter:
         runs = [(cell, len(list(same))) for cell, same in groupby(cells)]
         if runs and runs[-1][0] == BLANK and not wraps:
             runs.pop()
-        if joined:
-            cell, count = runs[0] if runs else (BLANK, 1)
-            if not cell.text:
-                self.text(cell)
-                runs[:1] = [(cell, count - 1)] if count > 1 else []
+        if above is not None:
+            self._step(row.cells, above)
         for index, (cell, count) in enumerate(runs):
             end = index == len(runs) - 1
             if cell.text or cell.pen or (end and wraps and not gap):
@@ -137,6 +135,16 @@ class _Painter:
         if below is not None and not wraps:
             self._attributes(_NO_PEN, "", False)  # a new line at the bottom is cleared in the pen's colour
             self._out.append("\r\n")
+
+    def _step(self, cells: list[Cell], above: Cell) -> None:
+        """Goes from a wrapped row to the beginning of the next, unless its first character does so by itself."""
+        first = attrs.evolve(cells[0], pen=above.pen) if above.gap else cells[0]  # the gap takes the pen of the step
+        if first == cells[0] and first.text and not first.pen:
+            return
+        # A new row at the bottom comes cleared in the pen's colour, so it is cleared once more.
+        self.text(first)
+        self._attributes(_NO_PEN, "", False)
+        self._out.append("\r" if first.wide and len(cells) == 2 else "\x1b[K\r")
 
     def text(self, cell: Cell, count: int = 1) -> None:
         link = "" if cell.gap else cell.link  # of a wide character that was erased since
@@ -212,7 +220,7 @@ def _kitty_stack(scratch: Terminal) -> bytes:
 
 def _tab_stops(term: Terminal) -> bytes:
     stops = term.extra("tabstops")
-    usual = b"".join(b"\x1b[%dG\x1bH" % (column + 1) for column in range(8, term.columns, 8))
+    usual = b"".join(b"\x1b[%dG\x1bH" % (column + 1) for column in range(8, term.columns - 1, 8))
     return b"" if stops == b"\x1b[3g" + usual + b"\x1b[H" else stops
 
 

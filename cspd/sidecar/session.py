@@ -52,10 +52,11 @@ class Session:
     scrollback_lines: int
     writer: pty.Writer
     arbiter: Arbiter = attrs.field(init=False)
+    ear: Ear = attrs.field(init=False)
     clients: Clients = attrs.field(init=False)
     link: Link = attrs.field(init=False)
-    ear: Ear = attrs.Factory(Ear)
     control_socket: Path = attrs.field(kw_only=True)
+    restored: bool = attrs.field(kw_only=True)  # the agent ran before us, under a sidecar that was killed
     output_count: int = attrs.field(default=0, kw_only=True)
     _leader: Client | None = None  # the client that typed last: its size counts, its terminal answers queries
     _decision: Decision | None = None
@@ -68,7 +69,8 @@ class Session:
     _said: int = 0
 
     def __attrs_post_init__(self) -> None:
-        self.arbiter = Arbiter(self.profile)
+        self.arbiter = Arbiter(self.profile, draft_suspected=self.restored)
+        self.ear = Ear(rows=self.terminal.rows, fresh=not self.restored)
         self.clients = Clients(self)
         self.link = Link(self.control_socket, self)
 
@@ -134,7 +136,7 @@ class Session:
         term = self.terminal
         return View(
             rows=tuple(term.screen_lines()),
-            cursor=term.cursor,
+            cursor=(term.cursor[0], term.cursor[1] + term.pending_wrap),
             title=term.title,
             alternate=term.alternate,
             bracketed_paste=term.mode(2004),
@@ -229,10 +231,12 @@ class Session:
     def attach(self, client: Client) -> None:
         if not client.read_only:
             self._lead(client)
-        client.push(Kind.REPAINT, repaint(self.terminal, scrollback=True))
+        client.push(Kind.REPAINT, repaint(self.terminal, scrollback=client.scrollback))
         self._count()
 
     def detached(self, client: Client) -> None:
+        if client.keystrokes.in_paste:  # it left in the middle of one: nobody else may wait for its end
+            self._handle(orders.HumanTyped(trio.current_time(), (), in_paste=False))
         if self._leader is client:
             writers = [each for each in self.clients.members if not each.read_only]
             self._leader = None
@@ -252,6 +256,7 @@ class Session:
         if client is not self._leader or size == (self.terminal.columns, self.terminal.rows):
             return
         self.terminal.resize(*size)
+        self.ear.rows = client.rows
         pty.set_size(self.master, client.rows, client.columns)
         for other in self.clients.members:
             if other is not client and other.attached:
@@ -266,7 +271,7 @@ class Session:
                 return  # its terminal answers a query that the leader's answers too
             self._lead(client)
         view = self.view() if any(piece.kind is Key.ENTER for piece in pieces) else None
-        self._handle(orders.HumanTyped(now, pieces, view))
+        self._handle(orders.HumanTyped(now, pieces, view, in_paste=client.keystrokes.in_paste))
 
     def repaint(self, client: Client) -> bytes:
         return repaint(self.terminal, scrollback=False)
@@ -278,7 +283,11 @@ class Session:
 
     def introduction(self) -> dict[str, Any]:
         known = list(self.arbiter.steps.values())[-LEDGER_KEPT:]
-        in_hand = [{"message_id": r.message_id, "step": r.step, "reason": r.reason} for r in known]
+        follows = self.link.reported()  # cspd will hear of these step by step, in order
+        in_hand = [
+            {"message_id": r.message_id, "step": r.step, "reason": r.reason, "follows": r.message_id in follows}
+            for r in known
+        ]
         return {
             "name": self.name,
             "incarnation": self.incarnation,

@@ -1,9 +1,7 @@
-"""One terminal emulator: parses what the agent prints, answers its queries, and tells what stands on the
-screen.
+"""One terminal emulator: parses what the agent prints, answers its queries, and tells what stands on the screen.
 
-The only module that imports pyghostty; everything about its C interface (what each value's type is, what it
-forgets to set, what has to be set again after a restore) stays here. How a screen is drawn anew is
-repaint.py's decision.
+Only this module and cells.py import pyghostty; everything about its C interface (what each value's type is, what has to
+be set again after a restore) stays here. How a screen is drawn anew is repaint.py's decision.
 """
 
 from collections.abc import Iterator
@@ -245,12 +243,12 @@ class Terminal:
 
     def history_lines(self) -> list[str]:
         """Scrollback and screen as logical lines. The alternate screen has no scrollback of its own."""
-        selection = init_sized("GhosttySelection")
-        result = lib.ghostty_terminal_select_all(self._handle, selection)
-        if result == lib.GHOSTTY_NO_VALUE:  # nothing was ever printed
-            return []
-        check(result, "select all")
-        return [line.rstrip() for line in self._plain(selection, unwrap=True).split("\n")]
+        lines, first, last = list[str](), 0, self.scrollback_rows + self.rows - 1
+        for end in [*self._stale_wraps(last), last]:
+            text = self._plain(self._selection("screen", first, end), unwrap=True)
+            lines += [line.rstrip() for line in text.split("\n")]
+            first = end + 1
+        return lines if any(lines) else []
 
     def _ref(self, tag: str, x: int, y: int) -> Any:
         point, ref = ffi.new("GhosttyPointS*"), init_sized("GhosttyGridRef")
@@ -259,7 +257,7 @@ class Terminal:
         return ref
 
     def _selection(self, tag: str, first: int, last: int) -> Any:
-        """Whole rows of the visible screen ("active") or the scrollback ("history")."""
+        """Whole rows of the visible screen ("active"), of the scrollback ("history") or of both ("screen")."""
         selection = init_sized("GhosttySelection")
         selection.start = self._ref(tag, 0, first)[0]
         end, wide, _ = self._corner(tag, last)
@@ -302,19 +300,33 @@ class Terminal:
             out.append(self._to_last_column(rows - 1) if self.history_wraps else b"\r\n")
         return b"".join(out)
 
+    @property
+    def history_wraps(self) -> bool:
+        """The last row of the scrollback goes on in the first visible one."""
+        row, wrap, rows = ffi.new("GhosttyRow*"), ffi.new("bool*"), self.scrollback_rows
+        if not rows:
+            return False
+        check(lib.ghostty_grid_ref_row(self._ref("history", 0, rows - 1), row), "row")
+        check(lib.ghostty_row_get(row[0], lib.GHOSTTY_ROW_DATA_WRAP, wrap), "wrap")
+        return bool(wrap[0]) and rows - 1 not in self._stale_wraps(rows)
+
     def _stale_wraps(self, rows: int) -> list[int]:
-        """Scrollback rows that wrapped into a row which was erased afterwards: the formatter would join the two."""
+        """Which of the first rows, scrollback first, wrapped into one that was erased since: the formatter would join
+        the two, or leave an empty one out."""
         point, ref = ffi.new("GhosttyPointS*"), init_sized("GhosttyGridRef")
-        row, flag = ffi.new("GhosttyRow*"), ffi.new("bool*")
+        row, cell, flag = ffi.new("GhosttyRow*"), ffi.new("GhosttyCell*"), ffi.new("bool*")
         point.tag = lib.GHOSTTY_POINT_TAG_SCREEN
         wrapped, stale = False, []
-        for y in range(rows + 1 if rows else 0):  # ends with the first visible row
+        for y in range(rows + 1 if rows else 0):
             point.value.y = y
-            _grid_ref(self._handle, point[0], ref)
+            check(_grid_ref(self._handle, point[0], ref), "grid reference")
             lib.ghostty_grid_ref_row(ref, row)
             if wrapped:
                 lib.ghostty_row_get(row[0], lib.GHOSTTY_ROW_DATA_WRAP_CONTINUATION, flag)
-                if not flag[0]:
+                goes_on = flag[0]
+                lib.ghostty_grid_ref_cell(ref, cell)
+                lib.ghostty_cell_get(cell[0], lib.GHOSTTY_CELL_DATA_HAS_TEXT, flag)
+                if not (goes_on and flag[0]):
                     stale.append(y - 1)
             lib.ghostty_row_get(row[0], lib.GHOSTTY_ROW_DATA_WRAP, flag)
             wrapped = flag[0]
@@ -349,26 +361,13 @@ class Terminal:
             low, high = (middle, high) if blank(middle) else (low, middle)
         return low
 
-    @property
-    def history_wraps(self) -> bool:
-        """The last row of the scrollback goes on in the first visible one."""
-        rows = self.scrollback_rows
-        return self._row_flag(rows - 1, "WRAP") and self._row_flag(rows, "WRAP_CONTINUATION") if rows else False
-
-    def _row_flag(self, y: int, name: str) -> bool:
-        row, flag = ffi.new("GhosttyRow*"), ffi.new("bool*")
-        check(lib.ghostty_grid_ref_row(self._ref("screen", 0, y), row), "row")
-        check(lib.ghostty_row_get(row[0], getattr(lib, f"GHOSTTY_ROW_DATA_{name}"), flag), name)
-        return bool(flag[0])
-
     def extra(self, name: str) -> bytes:
         """The sequences that bring about one part of the state which has no query of its own: the
         formatter's output with that part, less its output without. Names: style, hyperlink, protection,
         charsets (of the cursor); scrolling_region, tabstops, keyboard (modifyOtherKeys)."""
         corner = init_sized("GhosttySelection")
         corner.start = corner.end = self._ref("active", 0, 0)[0]
-        plain = self._format(corner)
-        whole = self._format(corner, name)
+        plain, whole = self._format(corner), self._format(corner, name)
         return whole.removesuffix(plain) if name == "tabstops" else whole.removeprefix(plain)
 
     def _format(self, selection: Any, extra: str = "") -> bytes:
@@ -387,8 +386,7 @@ class Terminal:
 
     def read_rows(self) -> list[Row]:
         """Every cell of the visible screen."""
-        reader = CellReader()
-        found = enumerate(self._packed_rows())
+        reader, found = CellReader(), enumerate(self._packed_rows())
         return [Row(reader.read(self._ref("active", 0, y), raw), wrap) for y, (wrap, raw) in found]
 
     def _packed_rows(self) -> Iterator[tuple[bool, list[int]]]:

@@ -183,7 +183,8 @@ class Manager:
         try:
             await self.keeper.call("release", name=name)
         except CspError as exc:
-            log.info("%s: %s", name, exc)  # never spawned in the keeper's life: nothing is held
+            if exc.code != "no-such-agent":  # that one was never spawned in the keeper's life: nothing is held
+                log.warning("%s: %s", name, exc)
 
     # ------------------------------------------------------------------ what people ask
 

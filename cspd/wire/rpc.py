@@ -3,12 +3,16 @@
 What a method means is decided elsewhere (`control.methods`); here only the envelope is checked.
 """
 
+from __future__ import annotations
+
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 from cspd.errors import CspError
+
+TYPE_CHECKING = False  # a name that type checkers know; importing it from typing costs some milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
@@ -29,20 +33,27 @@ NUMBERS: Mapping[str, int] = {
 Id = int | str | None
 
 
-@dataclass(frozen=True, slots=True)
 class Request:
     """A call; `id` None means notification: it gets no reply."""
 
-    method: str
-    params: dict[str, Any]
-    id: Id = None
+    # not a dataclass: importing those costs cspctl as much as all the rest of it
+    __match_args__ = ("method", "params", "id")
+    __slots__ = __match_args__
+
+    def __init__(self, method: str, params: dict[str, Any], id: Id = None) -> None:
+        self.method = method
+        self.params = params
+        self.id = id
 
 
-@dataclass(frozen=True, slots=True)
 class Response:
-    id: Id
-    result: Any = None
-    error: dict[str, Any] | None = None
+    __match_args__ = ("id", "result", "error")
+    __slots__ = __match_args__
+
+    def __init__(self, id: Id, result: Any = None, error: dict[str, Any] | None = None) -> None:
+        self.id = id
+        self.result = result
+        self.error = error
 
 
 def encode(message: Mapping[str, Any]) -> bytes:
@@ -81,7 +92,7 @@ def error_from(body: Mapping[str, Any]) -> CspError:
 
 
 def decode(line: bytes) -> Request | Response:
-    """Read one message; raises CspError("parse-error" or "invalid-request"), its data holding the id if known."""
+    """Read one message; raises CspError("parse-error" or "invalid-request"), its data holding the id when there is one."""
     try:
         body = json.loads(line)
     except (ValueError, RecursionError) as exc:

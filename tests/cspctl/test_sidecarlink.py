@@ -31,7 +31,8 @@ def link(tmp_path: Path) -> Iterator[SidecarLink]:
 
 
 def read_frames(conn: socket.socket, count: int, meanwhile: Callable[[], None]) -> list[tuple[Kind, bytes]]:
-    splitter, found = FrameSplitter(), []
+    splitter = FrameSplitter()
+    found: list[tuple[Kind, bytes]] = []
     deadline = time.monotonic() + 10
     while len(found) < count:
         assert time.monotonic() < deadline

@@ -55,13 +55,9 @@ async def test_an_answered_message_can_be_read_by_another_process(path: Path) ->
 async def test_a_message_comes_back_as_it_was_given(path: Path) -> None:
     async with open_history(path) as history:
         meta = {"confidence": 0.9, "chain": ["a", {"b": None}]}
-        await say(
-            history, "m-1", "two\nlines ☃ \0 end", to=["bob", "human"], meta=meta, kind="input", ts=12.5
-        )
+        await say(history, "m-1", "two\nlines ☃ \0 end", to=["bob", "human"], meta=meta, kind="input", ts=12.5)
         ((message, deliveries),) = await history.messages()
-    assert message == Message(
-        1, "m-1", "lobby", "alice", ("bob", "human"), "two\nlines ☃ \0 end", meta, 12.5, "input"
-    )
+    assert message == Message(1, "m-1", "lobby", "alice", ("bob", "human"), "two\nlines ☃ \0 end", meta, 12.5, "input")
     assert deliveries == {"bob": Delivery("bob", "accepted", "", 12.5)}
 
 
@@ -169,9 +165,7 @@ async def test_a_message_id_is_stored_once_and_its_neighbours_are_not_harmed(pat
         assert on_disk(path, "select count(*) from delivery") == [(2,)]
 
 
-async def test_a_refused_step_without_a_waiter_is_logged(
-    path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_refused_step_without_a_waiter_is_logged(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with open_history(path) as history:
         with caplog.at_level(logging.ERROR):
             history.add_step_nowait(77, "bob", "typing", "", "", 2.0)
@@ -397,9 +391,7 @@ async def test_a_full_disk_fails_the_whole_batch_and_the_next_one_works(path: Pa
     async with open_history(path, on_commit=heard.extend) as history:
         await say(history, "before")
         pages = history._db.execute("pragma page_count").fetchone()[0]
-        history._db.execute(
-            f"pragma max_page_count={pages + 5}"
-        )  # what SQLite says then is what a full disk says
+        history._db.execute(f"pragma max_page_count={pages + 5}")  # what SQLite says then is what a full disk says
         async with trio.open_nursery() as nursery:
             for number in range(10):
                 nursery.start_soon(attempt, history, number)
@@ -589,9 +581,7 @@ def test_no_answered_row_is_lost_when_the_writer_is_killed(path: Path) -> None:
         with subprocess.Popen([sys.executable, "-c", VICTIM, str(path)], stdout=subprocess.PIPE) as victim:
             assert victim.stdout
             try:
-                answered += [
-                    victim.stdout.readline().decode().strip() for _ in range(100 + 150 * round_number)
-                ]
+                answered += [victim.stdout.readline().decode().strip() for _ in range(100 + 150 * round_number)]
             finally:
                 victim.kill()
             *lines, _torn = victim.stdout.read().decode().split("\n")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cspd.sidecar.activity import decide
+from cspd.sidecar.activity import Activity, decide
 from cspd.sidecar.arbiter import (
     AgentEnded,
     Arbiter,
@@ -430,6 +430,30 @@ def test_enter_is_repeated_only_while_the_text_stands_and_three_times_at_most() 
     assert stubborn.last().step == "unknown"
 
 
+def test_enter_is_not_repeated_when_something_else_stands_behind_the_text() -> None:
+    terminal = Terminal(stubborn=9)
+    terminal.send()
+    terminal.run(0.5)
+    terminal.line += " completed by the program"
+    terminal.look()
+    terminal.run(5)
+    assert terminal.bytes().count(b"\r") == 1
+    assert terminal.last().step == "unknown"
+
+
+def test_text_that_is_away_for_a_moment_only_was_redrawn_not_submitted() -> None:
+    terminal = Terminal(stubborn=9)
+    terminal.send()
+    terminal.run(0.5)
+    terminal.line, drawn = "", terminal.line
+    terminal.look()
+    terminal.run(0.02)
+    terminal.line = drawn
+    terminal.look()
+    terminal.run(0.2)
+    assert terminal.last().step == "echoed"
+
+
 def test_a_dialog_that_opens_before_enter_gets_neither_text_nor_enter() -> None:
     terminal = Terminal()
     terminal.send()
@@ -695,12 +719,11 @@ class Checked(Terminal):
     """Also holds the promises at every single command."""
 
     def give(self, fact: Fact) -> list[Command]:
-        before = len(self.written)
+        waiting = b"".join(piece.data for piece in self.arbiter.person.waiting)
         commands = super().give(fact)
-        if isinstance(fact, Looked) and fact.decision.activity.value == "dialog":
-            for command in commands:
-                assert not (isinstance(command, Write) and (b"message" in command.data or command.data == b"\r"))
-        assert len(self.written) >= before
+        if isinstance(fact, Looked) and fact.decision.activity is Activity.DIALOG:
+            # Nothing is written but the person's own keys, which may no longer wait.
+            assert [command.data for command in commands if isinstance(command, Write)] in ([], [waiting])
         return commands
 
 

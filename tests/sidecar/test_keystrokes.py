@@ -126,6 +126,7 @@ def test_an_escape_key_is_known_by_the_time_that_passes() -> None:
 def test_an_alt_key_that_looks_like_a_string_does_not_hide_what_is_typed_after_it(key: bytes) -> None:
     keys = Keystrokes()
     pieces = [piece for data in (key, b"hello", b"\r") for piece in keys.feed(data, 1.0)]
+    assert b"".join(piece.data for piece in pieces) == key + b"hello\r"
     assert Kind.ENTER in {piece.kind for piece in pieces}
     assert Kind.REPORT not in {piece.kind for piece in pieces}
 

@@ -91,6 +91,9 @@ CASES: dict[str, bytes] = {
     "soft wrap": b"a" * 50 + b"\r\nnext",
     "soft wrap into blanks": b"a" * 30 + b"\x1b[2;1H\x1b[3X",
     "soft wrap whose end was erased": b"a" * 30 + b"\x1b[1;18H\x1b[41m\x1b[3X",
+    "soft wrap in colour": b"\x1b[41m" + b"a" * 25,
+    "soft wrap of a wide character in colour": b"\x1b[41m" + b"a" * 19 + "日".encode(),
+    "scrollback that wraps into the screen in colour": b"\x1b[41m" + b"a" * 125,
     "wide, ZWJ": "日本👩‍👩‍👧é x̂ 한".encode(),
     "clusters": "\x1b[?2027h👩‍👩‍👧 ☁️ é|".encode(),
     "background rows": b"\x1b[41m\x1b[2J\x1b[m\x1b[1;1Hx",
@@ -124,6 +127,7 @@ CASES: dict[str, bytes] = {
     "scrollback with wide wraps": ("a" + "日本" * 60).encode(),
     "scrollback that wrapped into a screen cleared since": b"x" * 110 + b"\x1b[H\x1b[2J" + b"\r\n" * 8 + b"z",
     "scrollback that ends beside a wide character": b"a" * 19 + "日".encode() + b"\r\n" * 4,
+    "scrollback that wrapped into a row erased since": b"a" * 21 + b"\x1b[1K" + b"\r\nb" * 5,
     "pending wrap": b"a" * 20,
     "pending wrap in colour": b"a" * 19 + b"\x1b[31mb",
     "pending wrap without autowrap": b"\x1b[?7l" + b"a" * 25,
@@ -145,9 +149,7 @@ RECORDED = sorted(path.name for path in FIXTURES.glob("*.ansi"))
 def test_a_repaint_gives_the_same_terminal(name: str) -> None:
     term = fed(CASES[name])
     before = term.snapshot()
-    painted = again(term)
-    assert state(painted) == state(term)
-    assert painted.history_lines() == term.history_lines()
+    assert state(again(term)) == state(term)
     assert term.snapshot() == before  # looking changes nothing
 
 
@@ -204,6 +206,12 @@ def test_a_used_terminal_is_repainted_exactly_after_reset_and_clear(name: str) -
     for names in (got, want):
         names["names"] = [text for text in names["names"] if text]  # a repaint does not unset a title
     assert got == want
+
+
+@pytest.mark.parametrize("columns", [8, 9, 10, 16, 17, 18])
+def test_a_tab_stop_in_the_last_column_comes_back(columns: int) -> None:
+    term = fed(b"\x1b[%dG\x1bH" % columns, columns, 3)
+    assert again(term).extra("tabstops") == term.extra("tabstops")
 
 
 def test_reset_leaves_the_text_and_the_alternate_screen() -> None:
@@ -293,6 +301,7 @@ PLAIN = [
 ]
 PLAIN += ["\x1b[<u", "\x1b[4h", "\x1b[4l", "\x1b]2;t\x07", "\x1b[3 q", "\x1bH", "\x1b[3g", "\x1b=", "\x1b>"]
 PLAIN += ['\x1b[1"q', '\x1b[0"q', "\x1b[r", "\x1b[?6l", "\x1b[?7h", "\x1b[m"]
+# The same examples on every run: this is a gate. Search with some thousands when you change the painter.
 SEQUENCES = st.one_of(
     ASCII,
     st.sampled_from(PLAIN),
@@ -308,7 +317,7 @@ SEQUENCES = st.one_of(
 
 
 @given(st.lists(SEQUENCES, max_size=40), st.integers(2, 12), st.integers(2, 6))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=150, deadline=None, derandomize=True)
 def test_any_output_is_repainted_exactly(parts: list[str], columns: int, rows: int) -> None:
     term = fed("".join(parts).encode(), columns, rows)
     painted = again(term)
@@ -317,7 +326,7 @@ def test_any_output_is_repainted_exactly(parts: list[str], columns: int, rows: i
 
 
 @given(st.lists(st.one_of(SEQUENCES, WIDE, WIDE), max_size=40), st.integers(2, 12), st.integers(2, 6))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=150, deadline=None, derandomize=True)
 def test_any_screen_with_wide_characters_is_repainted_exactly(parts: list[str], columns: int, rows: int) -> None:
     term = fed("".join(parts).encode(), columns, rows)
     painted = again(term, scrollback=False)

@@ -37,6 +37,11 @@ def test_a_long_line_wraps_on_the_screen_and_is_one_line_in_the_history() -> Non
     assert term.history_lines() == ["a" * 45, "b"]
 
 
+def test_what_is_written_where_a_line_once_wrapped_to_is_a_line_of_its_own() -> None:
+    term = fed(b"x" * 110 + b"\x1b[H\x1b[2Jother")
+    assert [line for line in term.history_lines() if line] == ["x" * 20, "other"]
+
+
 def test_the_last_row_of_a_screen_may_wrap_away_from_a_wide_character() -> None:
     term = fed(b"\r\n" * 4 + b"a" * 19 + "日".encode())
     assert term.screen_lines()[3:] == ["a" * 19, "日"]

@@ -283,9 +283,7 @@ def test_a_person_may_start_at_once_after_the_limit_with_a_new_history() -> None
         ("on-success", ExitStatus(), F),
     ],
 )
-def test_an_end_that_nobody_asked_for_follows_the_policy(
-    policy: str, status: ExitStatus, state: State
-) -> None:
+def test_an_end_that_nobody_asked_for_follows_the_policy(policy: str, status: ExitStatus, state: State) -> None:
     unit = unit_in(R)
     unit.handle(ConfigChanged(attrs.evolve(CONFIG, restart=Restart(policy=policy))))  # type: ignore[arg-type]
     unit.handle(Exited(status, 11))

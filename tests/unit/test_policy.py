@@ -49,9 +49,7 @@ BAD_SIGNAL = ExitStatus(signal=signal.SIGSEGV)
         (CLEAN_SIGNAL, True, {"on-failure", "on-abnormal", "always"}),
     ],
 )
-def test_the_restart_table_is_that_of_systemd(
-    status: ExitStatus, timed_out: bool, restarted_by: set[str]
-) -> None:
+def test_the_restart_table_is_that_of_systemd(status: ExitStatus, timed_out: bool, restarted_by: set[str]) -> None:
     assert {policy for policy in POLICIES if should_restart(policy, status, timed_out)} == restarted_by
 
 
@@ -111,9 +109,7 @@ def test_the_verdict_says_when_or_why_not() -> None:
 
 
 @given(st.lists(st.floats(0, 100), max_size=30), st.integers(1, 4), st.floats(0.5, 50))
-def test_no_window_ever_holds_more_starts_than_the_limit(
-    gaps: list[float], burst: int, interval: float
-) -> None:
+def test_no_window_ever_holds_more_starts_than_the_limit(gaps: list[float], burst: int, interval: float) -> None:
     restart = Restart(limit_burst=burst, limit_interval_sec=interval)
     history, now, done = History(), 0.0, []
     for gap in gaps:

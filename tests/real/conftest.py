@@ -1,0 +1,29 @@
+"""Fixtures of the tests that run a whole instance."""
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from real.instance import Instance, eventually
+
+
+@pytest.fixture
+def instance() -> Iterator[Instance]:
+    root = Path(tempfile.mkdtemp(prefix="csp"))  # short: a socket's path holds 107 bytes
+    (root / "run").mkdir()
+    made = Instance(root)
+    made.start()
+    try:
+        yield made
+        made.stop()
+        eventually(lambda: not made.processes(), "every process has ended", 5)
+        assert not list(made.runtime.rglob("*.sock")), "a socket is left behind"
+        assert "Traceback" not in made.log, made.log
+    finally:
+        for pid in made.processes():
+            os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(root)

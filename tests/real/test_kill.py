@@ -1,0 +1,129 @@
+"""SIGKILL of one process at a time, while agents run and a terminal is attached."""
+
+import os
+import signal
+import sys
+
+import pytest
+from real.instance import Instance, alive, eventually
+from real.outer import Outer
+
+pytestmark = pytest.mark.real
+
+LISTENER = ("bash", "--norc", "-c", 'trap : INT; while IFS= read -r -p "> " line; do printf "got<%s>\\n" "$line"; done')
+
+
+def two_agents(instance: Instance) -> dict[str, int]:
+    instance.add("sh", "bash", "--norc")
+    instance.add("l", *LISTENER)
+    instance.wait_idle("sh")
+    instance.wait_idle("l")
+    return pids(instance)
+
+
+def pids(instance: Instance) -> dict[str, int]:
+    return {agent["name"]: agent["pid"] for agent in instance.json("list")}
+
+
+def attach(instance: Instance) -> Outer:
+    outer = Outer([sys.executable, "-m", "cspctl", "attach", "sh"], instance.env)
+    outer.until_shown("$")
+    return outer
+
+
+def kill_cspd(instance: Instance) -> None:
+    assert instance.daemon is not None
+    os.kill(instance.daemon.pid, signal.SIGKILL)
+    instance.daemon.wait()
+
+
+def test_agents_and_attached_terminals_do_not_notice_the_death_of_cspd(instance: Instance) -> None:
+    before = two_agents(instance)
+    with attach(instance) as outer:
+        outer.type("echo one-$((1+0))\r")
+        outer.until_shown("one-1")
+        instance.ctl("send", "--to", "l", "--wait", "submitted", "--timeout", "30", "before")
+        kill_cspd(instance)
+        outer.type("echo two-$((1+1))\r")
+        outer.until_shown("two-2")
+        assert all(alive(pid) for pid in before.values())
+        instance.start()
+        assert pids(instance) == before
+        assert [agent["restarts"] for agent in instance.json("list")] == [0, 0]
+        eventually(lambda: instance.agent("sh")["attached"] == 1, "the attached terminal is counted again")
+        instance.ctl("send", "--to", "l", "--wait", "submitted", "--timeout", "30", "after")
+        outer.type("echo three-$((1+2))\r")
+        outer.until_shown("three-3")
+    screen = instance.screen("l", "--scrollback")
+    assert screen.count("got<before>") == screen.count("got<after>") == 1
+
+
+def test_what_a_terminal_said_while_cspd_was_away_is_in_the_room_afterwards(instance: Instance) -> None:
+    two_agents(instance)
+    with attach(instance) as outer:
+        kill_cspd(instance)
+        outer.type("echo away-$((1+1))\r")
+        outer.until_shown("away-2")
+        instance.start()
+        eventually(lambda: "echo away-" in instance.ctl("history").stdout, "the line came into the room")
+
+
+def test_a_killed_sidecar_is_replaced_with_the_same_screen_and_the_terminal_goes_on(instance: Instance) -> None:
+    before = two_agents(instance)
+    with attach(instance) as outer:
+        outer.type("seq -f 'row-%g' 100; echo mark-$((1+1))\r")
+        outer.until_shown("mark-2")
+        screen = instance.screen("sh", "--scrollback")
+        old = instance.agent("sh")["sidecar"]["pid"]
+        os.kill(old, signal.SIGKILL)
+        eventually(lambda: (s := instance.agent("sh")["sidecar"]) and s["pid"] != old, "a new sidecar", 5)
+        assert pids(instance) == before
+        eventually(lambda: instance.screen("sh", "--scrollback") == screen, "the same screen and scrollback")
+        outer.type("echo again-$((1+2))\r")
+        outer.until_shown("again-3")
+
+
+def test_a_sidecar_killed_while_it_types_never_types_twice(instance: Instance) -> None:
+    two_agents(instance)
+    for n in range(3):
+        message_id = instance.ctl("send", "--to", "l", f"message {n}").stdout.strip()
+        eventually(lambda m=message_id: instance.json("message", m)["deliveries"]["l"]["step"] != "accepted", "begun")
+        os.kill(instance.agent("l")["sidecar"]["pid"], signal.SIGKILL)
+        final = ("submitted", "turn_started", "turn_ended", "unknown")
+        eventually(lambda m=message_id: instance.json("message", m)["deliveries"]["l"]["step"] in final, "settled")
+        if instance.json("message", message_id)["deliveries"]["l"]["step"] == "unknown":
+            assert instance.screen("l", "--scrollback").count(f"got<message {n}>") <= 1
+            os.kill(instance.agent("l")["pid"], signal.SIGINT)
+        else:
+            instance.wait_screen("l", f"got<message {n}>")
+    screen = instance.screen("l", "--scrollback")
+    assert all(screen.count(f"got<message {n}>") <= 1 for n in range(3))
+
+
+def test_a_killed_keeper_is_replaced_and_takes_the_terminals_back(instance: Instance) -> None:
+    before = two_agents(instance)
+    with attach(instance) as outer:
+        keeper = instance.json("status")["keeper"]["pid"]
+        os.kill(keeper, signal.SIGKILL)
+        eventually(lambda: instance.json("status")["keeper"]["pid"] not in (0, keeper), "a new keeper")
+        outer.type("echo on-$((1+1))\r")
+        outer.until_shown("on-2")
+        assert pids(instance) == before
+        old = instance.agent("sh")["sidecar"]["pid"]
+        os.kill(old, signal.SIGKILL)
+        eventually(lambda: (s := instance.agent("sh")["sidecar"]) and s["pid"] not in (None, old), "a new sidecar")
+        outer.type("echo still-$((1+1))\r")
+        outer.until_shown("still-2")
+    instance.ctl("stop", "sh", "l")
+    assert [agent["state"] for agent in instance.json("list")] == ["inactive", "inactive"]
+
+
+def test_keeper_and_cspd_killed_together_lose_no_agent(instance: Instance) -> None:
+    before = two_agents(instance)
+    keeper = instance.json("status")["keeper"]["pid"]
+    os.kill(keeper, signal.SIGKILL)
+    kill_cspd(instance)
+    instance.start()
+    eventually(lambda: pids(instance) == before, "adopted, not started a second time")
+    assert [agent["state"] for agent in instance.json("list")] == ["running", "running"]
+    instance.ctl("send", "--to", "l", "--wait", "submitted", "--timeout", "30", "hello")

@@ -1,0 +1,171 @@
+"""Units by `cspctl`, against real processes."""
+
+import os
+import signal
+import sys
+
+import pytest
+from real.instance import Instance, alive, eventually
+
+pytestmark = pytest.mark.real
+
+SLEEP = ("sleep", "1000")
+STUBBORN = (
+    sys.executable,
+    "-c",
+    "import signal, subprocess, sys, time\n"
+    "for n in (signal.SIGTERM, signal.SIGHUP): signal.signal(n, signal.SIG_IGN)\n"
+    "child = subprocess.Popen(['sleep', '1000'], preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))\n"
+    "print('child', child.pid, flush=True)\n"
+    "time.sleep(1000)",
+)
+
+
+def test_an_agent_is_added_started_stopped_and_removed(instance: Instance) -> None:
+    instance.add("a", *SLEEP)
+    assert instance.agent("a")["state"] == "running"
+    pid = instance.agent("a")["pid"]
+    assert instance.ctl("is-active", "a").returncode == 0
+    instance.ctl("stop", "a")
+    assert not alive(pid)
+    assert instance.ctl("is-active", "a", check=False).returncode == 3
+    instance.ctl("start", "a")
+    instance.ctl("restart", "a")
+    assert instance.agent("a")["pid"] not in (None, pid)
+    assert "command = [" in instance.ctl("cat", "a").stdout
+    again = instance.ctl("add", "a", "--", *SLEEP, check=False)
+    assert again.returncode == 1
+    assert "is there already" in again.stderr
+    instance.ctl("remove", "a")
+    assert instance.json("list") == []
+    assert not instance.unit_file("a").exists()
+
+
+def test_a_crashed_agent_is_restarted_until_the_start_limit(instance: Instance) -> None:
+    instance.add("a", "sh", "-c", "exit 7", options=("--restart", "always", "--restart-sec", "0"))
+    instance.ctl("wait", "a", "--for", "failed", "--timeout", "20")
+    agent = instance.agent("a")
+    assert agent["restarts"] == 4
+    assert "exited with status 7" in agent["reason"]
+    assert instance.ctl("status", "a").stdout.count("status 7")
+
+
+def test_a_killed_agent_comes_back_as_another_process(instance: Instance) -> None:
+    instance.add("a", *SLEEP, options=("--restart-sec", "0"))
+    old = instance.agent("a")["pid"]
+    os.kill(old, signal.SIGKILL)
+    eventually(lambda: instance.agent("a")["pid"] not in (None, old), "restarted")
+    assert instance.agent("a")["restarts"] == 1
+
+
+def test_what_does_not_end_is_killed_with_its_whole_session(instance: Instance) -> None:
+    instance.add("a", *STUBBORN, options=("--no-start",))
+    with open(instance.unit_file("a"), "a") as f:
+        f.write("\n[stop]\ntimeout_sec = 0.3\n")
+    instance.ctl("reload")
+    instance.ctl("start", "a")
+    screen = instance.wait_screen("a", "child")
+    pid, child = instance.agent("a")["pid"], int(screen.split()[1])
+    instance.ctl("stop", "a")
+    assert not alive(pid)
+    eventually(lambda: not alive(child), "the child in its session is gone too")
+
+
+def test_a_command_that_does_not_exist_is_said_and_the_file_is_kept(instance: Instance) -> None:
+    done = instance.ctl("add", "a", "--", "/no/such/program", check=False)
+    assert done.returncode == 1
+    assert "not found" in done.stderr
+    assert instance.unit_file("a").exists()
+
+
+def test_autostart_decides_what_runs_after_a_fresh_start(instance: Instance) -> None:
+    instance.add("on", *SLEEP)
+    instance.add("off", *SLEEP)
+    instance.ctl("disable", "off")
+    instance.stop()
+    instance.start()
+    states = {agent["name"]: agent["state"] for agent in instance.json("list")}
+    assert states == {"on": "running", "off": "inactive"}
+
+
+def test_a_unit_stopped_by_hand_stays_stopped_when_cspd_comes_back(instance: Instance) -> None:
+    instance.add("a", *SLEEP)
+    instance.add("b", *SLEEP)
+    instance.ctl("stop", "a")
+    assert instance.daemon is not None
+    instance.daemon.kill()
+    instance.daemon.wait()
+    instance.start()
+    states = {agent["name"]: agent["state"] for agent in instance.json("list")}
+    assert states == {"a": "inactive", "b": "running"}
+
+
+def test_an_agent_that_ended_while_cspd_was_away_is_dealt_with_afterwards(instance: Instance) -> None:
+    instance.add("a", *SLEEP, options=("--restart", "on-failure", "--restart-sec", "0"))
+    old = instance.agent("a")["pid"]
+    assert instance.daemon is not None
+    instance.daemon.kill()
+    instance.daemon.wait()
+    os.kill(old, signal.SIGKILL)
+    eventually(lambda: not alive(old), "the agent has ended")
+    instance.start()
+    eventually(lambda: instance.agent("a")["state"] == "running", "restarted")
+    assert instance.agent("a")["restarts"] == 1
+
+
+def test_a_broken_configuration_is_reported_whole_and_changes_nothing(instance: Instance) -> None:
+    instance.add("a", *SLEEP)
+    pid = instance.agent("a")["pid"]
+    instance.unit_file("b").write_text('command = "sleep"\n[restart]\npolicy = "allways"\n')
+    instance.unit_file("c").write_text("commnd = ['sleep', '1']\n")
+    done = instance.ctl("reload", check=False)
+    assert done.returncode == 1
+    assert "agents/b.toml: command: got 'sleep'" in done.stderr
+    assert "did you mean 'always'?" in done.stderr
+    assert "did you mean 'command'?" in done.stderr
+    assert [agent["name"] for agent in instance.json("list")] == ["a"]
+    assert instance.agent("a")["pid"] == pid
+
+
+def test_reload_takes_new_files_in_and_lets_running_agents_go_on(instance: Instance) -> None:
+    instance.add("a", *SLEEP)
+    pid = instance.agent("a")["pid"]
+    instance.unit_file("b").write_text('command = ["sleep", "5"]\n')
+    text = instance.unit_file("a").read_text()
+    instance.unit_file("a").write_text('room = "attic"\n' + text)
+    instance.ctl("reload")
+    agents = {agent["name"]: agent for agent in instance.json("list")}
+    assert agents["a"]["pid"] == pid
+    assert agents["a"]["room"] == "attic"
+    assert "b" in agents
+
+
+def test_a_second_cspd_is_refused_and_the_first_goes_on(instance: Instance) -> None:
+    import subprocess
+
+    done = subprocess.run(
+        [sys.executable, "-m", "cspd.main"], env=instance.env, capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 1
+    assert "runs already" in done.stderr
+    instance.ctl("list")
+
+
+def test_sockets_are_for_their_owner_only(instance: Instance) -> None:
+    instance.add("a", *SLEEP)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in instance.runtime.rglob("*") if path.is_socket()}
+    assert modes == {"cspd.sock": 0o600, "keeper.sock": 0o600, "a.sock": 0o600}
+    assert instance.runtime.stat().st_mode & 0o777 == 0o700
+    assert (instance.root / "state" / "csp" / "history.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_an_agent_gets_its_name_and_room_in_its_environment(instance: Instance) -> None:
+    instance.add("a", "sh", "-c", "echo $CSP_AGENT/$CSP_ROOM/$TERM; exec sleep 1000")
+    instance.wait_screen("a", "a/lobby/xterm-256color")
+
+
+def test_the_demo_holds_a_conversation_both_ways_and_leaves_nothing_behind(instance: Instance) -> None:
+    done = instance.ctl("demo")
+    lines = done.stdout.splitlines()
+    assert any(line.startswith("alpha → beta: ") for line in lines)
+    assert any(line.startswith("beta → alpha: ") for line in lines)
