@@ -124,11 +124,6 @@ def is_signal(_instance: Any, _attribute: Any, value: str) -> None:
         refuse(with_hint(f"got {shown(value)}, expected the name of a signal", hint))
 
 
-def is_signal_or_default(instance: Any, attribute: Any, value: str) -> None:
-    if value:
-        is_signal(instance, attribute, value)
-
-
 def is_absolute(_instance: Any, _attribute: Any, value: Path) -> None:
     if not value.is_absolute() or "\0" in str(value):
         refuse(f"got {shown(str(value))}, expected an absolute path or one below '~'")
@@ -186,7 +181,7 @@ class Restart:
 class Stop:
     """How an agent is ended: the signal, then SIGKILL to its whole session after the timeout."""
 
-    signal: str = attrs.field(default="", validator=is_signal_or_default)
+    signal: str = attrs.field(default="SIGTERM", validator=is_signal)
     timeout_sec: float = attrs.field(default=10.0, validator=between(0))
 
 
@@ -231,12 +226,6 @@ class UnitConfig:
     deliver: Deliver = attrs.field(factory=Deliver)
     share: Share = attrs.field(factory=Share)
     terminal: TerminalConfig = attrs.field(factory=TerminalConfig)
-
-    @property
-    def stop_signal(self) -> str:
-        """SIGTERM unless the unit file says otherwise. Interactive shells ignore that one; they end when their
-        terminal hangs up."""
-        return self.stop.signal or ("SIGHUP" if self.profile == "shell" else "SIGTERM")
 
     @profile.default
     def _profile_of_command(self) -> str:

@@ -215,7 +215,14 @@ class Hub:
         if message is None:
             log.debug("%s: step %s of message %s, which is long over: not kept", agent, step, message_id)
             return
-        self.store.add_step_nowait(message.seq, agent, step, reason, evidence, time.time())
+        self._keep_step(message.seq, agent, step, reason, evidence)
+
+    def _keep_step(self, seq: int, agent: str, step: str, reason: str, evidence: str = "") -> None:
+        """Steps follow from commits and from what sidecars say: nobody could take a refusal, so it is only logged."""
+        try:
+            self.store.add_step_nowait(seq, agent, step, reason, evidence, time.time())
+        except CspError as exc:
+            log.error("%s: step %s of message %d is not kept: %s", agent, step, seq, exc)
 
     def _remember(self, message: Message) -> None:
         """Until its turn has ended; messages whose turn never ends are let go when they are many."""
@@ -272,7 +279,10 @@ class Hub:
 
     def note_agent(self, agent: str, data: Mapping[str, Any]) -> None:
         """An agent's state or activity has changed: an event, without waiting for the disk."""
-        self.store.add_event("agent", self.rooms.home.get(agent, ""), agent, data, time.time())
+        try:
+            self.store.add_event("agent", self.rooms.home.get(agent, ""), agent, data, time.time())
+        except CspError as exc:
+            log.error("%s: an event is not kept: %s", agent, exc)  # the units must go on whatever the disk does
 
     def committed(self, batch: Sequence[Event | Accepted]) -> None:
         """Called after each commit, in cursor order: only now the world may know."""
@@ -291,7 +301,7 @@ class Hub:
         for name in message.deliveries:
             box, agent = self.inboxes.get(name), self.agents.get(name)
             if box is None or agent is None:  # removed while the commit ran
-                self.store.add_step_nowait(message.seq, name, "refused", "the agent was removed", "", time.time())
+                self._keep_step(message.seq, name, "refused", "the agent was removed")
                 continue
             item = Item(message.message_id, expires_ts=message.ts + agent.expire_sec)
             self._perform(name, box.posted(item))

@@ -109,9 +109,9 @@ class Peers:
             reply = {"id": id, "ok": self.call(peer, request)}
         except CspError as exc:
             reply = {"id": id, "error": {"code": exc.code, "sentence": exc.sentence, "hint": exc.hint}}
-        except (ValueError, KeyError, TypeError) as exc:
+        except Exception as exc:  # a bug, or a request that only a bug makes: all agents hang on this process
             log.exception("request %r", line[:200])
-            reply = {"id": id, "error": {"code": "invalid-request", "sentence": f"keeper: request: {exc!r}"}}
+            reply = {"id": id, "error": {"code": "internal", "sentence": f"keeper: request: {exc!r}"}}
         self._send(peer, reply)
 
     def _send(self, peer: Peer, message: dict[str, Any]) -> None:

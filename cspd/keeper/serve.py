@@ -30,7 +30,7 @@ from cspd.keeper.registry import (
     Tell,
     TellSidecar,
 )
-from cspd.keeper.spawn import Terminal, close_quietly, exit_status, fork_agent, fork_sidecar, session_members
+from cspd.keeper.spawn import Terminal, close_quietly, exit_status, fork_agent, fork_sidecar, ignores, session_members
 from cspd.paths import Paths
 from cspd.transport import listening_socket
 from cspd.wire.version import PROTOCOL, check_protocol
@@ -38,7 +38,9 @@ from cspd.wire.version import PROTOCOL, check_protocol
 log = logging.getLogger("csp-keeper")
 
 LONELY_SEC = 60.0  # a keeper that cspd started, without agents and without cspd, ends after this
-SIDECAR_END_SEC = 2.0  # for the sidecar of an ended agent to say goodbye to its clients
+# For the sidecar of an ended agent to say goodbye to its clients: at our own end, and while others wait for us.
+CLOSE_SEC = 2.0
+RELEASE_SEC = 0.3
 KILL_AGAIN_SEC = 1.0  # should a fork have slipped through SIGKILL to a session
 
 
@@ -162,7 +164,14 @@ class Keeper:
             except ProcessLookupError:
                 pass  # ended by itself: the same result
 
-    def _signal_main(self, agent: Agent, number: int) -> None:
+    def _stop(self, agent: Agent, number: int) -> None:
+        """Ask it to end. Interactive shells ignore SIGTERM; what ends them is the hang-up of their terminal."""
+        ignored = ignores(agent.pid, number)
+        self._signal_group(agent, number)
+        if ignored:
+            self._signal_group(agent, signal.SIGHUP)
+
+    def _signal_group(self, agent: Agent, number: int) -> None:
         """To the leader's process group: codex and gemini are a wrapper with the real program as its child."""
         try:
             os.killpg(agent.pid, number)
@@ -186,7 +195,7 @@ class Keeper:
         self._ending = {}
         for agent in self.registry.living():
             self._ending[agent.name] = time.monotonic() + agent.stop_timeout_sec
-            self._signal_main(agent, agent.stop_signal)
+            self._stop(agent, agent.stop_signal)
 
     def _press_on(self, now: float) -> None:
         if self._ending is None:
@@ -203,15 +212,15 @@ class Keeper:
         for name in list(self._terminals):
             self._close_terminal(name)
         for name in list(self.registry.agents):
-            self._forget(self.registry.agents[name])
+            self._forget(self.registry.agents[name], CLOSE_SEC)
         self._peers.close()
 
-    def _forget(self, agent: Agent) -> None:
-        """Nothing of an ended agent is left: socket, sidecar, files."""
+    def _forget(self, agent: Agent, patience_sec: float) -> None:
+        """Nothing of an ended agent is left: socket, files, and its sidecar, which may say goodbye for so long."""
         self._close_terminal(agent.name)
         self._close_listener(agent.name)
         if agent.sidecar_pid is not None:
-            _wait_end(agent.sidecar_pid)
+            _wait_end(agent.sidecar_pid, patience_sec)
         for path in self.paths.black_box(agent.name):
             path.unlink(missing_ok=True)
 
@@ -281,10 +290,13 @@ class Keeper:
     def _signal(self, request: dict[str, Any]) -> dict[str, Any]:
         agent = self._agent(request["name"])
         if agent.exited is None:
-            if request["to"] == "session":
-                self._signal_session(agent.pid, request["signal"])
-            else:
-                self._signal_main(agent, request["signal"])
+            match request["to"]:
+                case "session":
+                    self._signal_session(agent.pid, request["signal"])
+                case "main":
+                    self._stop(agent, request["signal"])
+                case "group":
+                    self._signal_group(agent, request["signal"])
         return {}
 
     def _release(self, name: str) -> dict[str, Any]:
@@ -292,7 +304,7 @@ class Keeper:
         agent = self._agent(name)
         if agent.exited is None:
             raise CspError("still-running", f"agent: {name}: process {agent.pid} still runs", "stop it first")
-        self._forget(agent)
+        self._forget(agent, RELEASE_SEC)
         del self.registry.agents[name]
         self.registry.notes.pop(name, None)
         return {}
@@ -305,6 +317,7 @@ class Keeper:
             close_quietly(*fds)
             raise CspError("not-adopted", f"agent: {name}: cannot be taken back ({len(fds)} descriptors)")
         master, pidfd, listener, lifeline = fds
+        sidecar = os.pidfd_open(request["sidecar_pid"])
         self._terminals[name] = Terminal(master, pidfd)
         self._listeners[name] = socket.socket(fileno=listener)
         self._lifelines[name] = socket.socket(fileno=lifeline)
@@ -317,7 +330,7 @@ class Keeper:
         )
         self.registry.adopted(agent)
         self._watch(os.dup(pidfd), agent.pid)
-        self._watch(os.pidfd_open(request["sidecar_pid"]), request["sidecar_pid"])
+        self._watch(sidecar, request["sidecar_pid"])
         self._peers.tell({"event": "agent-adopted", **agent.record()})
         return {}
 
@@ -336,15 +349,15 @@ def _fields(request: dict[str, Any]) -> dict[str, Any]:
     return {key: request[key] for key in ("name", "incarnation", "spec", "stop_signal", "stop_timeout_sec")}
 
 
-def _wait_end(sidecar_pid: int) -> None:
-    """It ends by itself once its agent's output is drained; after SIDECAR_END_SEC by SIGKILL."""
+def _wait_end(sidecar_pid: int, patience_sec: float) -> None:
+    """It ends by itself once its agent's output is drained; after `patience_sec` by SIGKILL."""
     try:
         pidfd = os.pidfd_open(sidecar_pid)
     except ProcessLookupError:
         return
     with selectors.DefaultSelector() as selector:
         selector.register(pidfd, selectors.EVENT_READ)
-        if not selector.select(SIDECAR_END_SEC):
+        if not selector.select(patience_sec):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     os.close(pidfd)
 

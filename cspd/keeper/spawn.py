@@ -154,6 +154,16 @@ def session_members(leader: int) -> list[int]:
     return out
 
 
+def ignores(pid: int, number: int) -> bool:
+    """Does the process ignore this signal?"""
+    try:
+        with open(f"/proc/{pid}/status") as f:
+            mask = next(int(line.split()[1], 16) for line in f if line.startswith("SigIgn:"))
+    except OSError:
+        return False  # ended meanwhile
+    return bool(mask >> (number - 1) & 1)
+
+
 def exit_status(wait_status: int) -> dict[str, object]:
     if os.WIFEXITED(wait_status):
         return {"code": os.WEXITSTATUS(wait_status)}

@@ -51,6 +51,7 @@ class BlackBox:
     _journal_fd: int = -1
     _ledger_fd: int = -1
     _ledger_size: int = 0
+    draft: bool = False  # does an unsent line of a person stand in the input?
 
     def recover(self) -> Remains | None:
         """What the sidecar before left, or None. What killed the reader of it once is not read a second time."""
@@ -113,13 +114,22 @@ class BlackBox:
         for line in lines:
             try:
                 entry = json.loads(line)
+                if "draft" in entry:
+                    self.draft = entry["draft"] is True
+                    continue
                 last.pop(entry["message_id"], None)
                 last[entry["message_id"]] = entry
             except (ValueError, TypeError, KeyError):
                 continue  # torn by a death in the middle of a write; the entry before it stands
         kept = list(last.values())[-LEDGER_KEPT:]
-        self._rewrite_ledger(kept)
+        self._rewrite_ledger([*kept, {"draft": self.draft}])
         return kept
+
+    def note_draft(self, draft: bool) -> None:
+        """Before the keys reach the program: a successor must not type over what it did not see being typed."""
+        if draft != self.draft:
+            self.draft = draft
+            self.record({"draft": draft})
 
     def _rewrite_ledger(self, entries: list[dict[str, Any]]) -> None:
         data = b"".join(json.dumps(entry).encode() + b"\n" for entry in entries)

@@ -72,7 +72,9 @@ def is_empty(profile: Profile, view: View, anchor: Anchor | None) -> bool:
     if anchor is not None or view.after_cursor:
         return False
     line = view.before_cursor
-    return not line.strip() if view.canonical else bool(profile.box.prompt_end.search(line))
+    if view.canonical and not line.strip():
+        return True  # a line editor would show a draft; in a multi-line box an empty line says nothing
+    return bool(profile.box.prompt_end.search(line))
 
 
 @attrs.frozen

@@ -185,6 +185,8 @@ async def hold_lifeline(spec: dict[str, Any], fds: dict[str, int], paths: Paths,
                 if "exited" in message:
                     ending.tell(message["exited"])
         lifeline.close()
+        if ending.known.is_set():
+            return  # it has nothing more to say
         lifeline = await find_keeper(spec, fds, paths)
 
 

@@ -67,17 +67,19 @@ class Session:
     _timer_at: float | None = None
     _alarm_moved: trio.Event = attrs.Factory(trio.Event)
     _said: int = 0
+    _recovered: list[orders.Report] = attrs.Factory(list)
 
     def __attrs_post_init__(self) -> None:
-        self.arbiter = Arbiter(self.profile, draft_suspected=self.restored)
+        entries = self.box.recover_ledger()
+        self.arbiter = Arbiter(self.profile, draft_suspected=self.restored and self.box.draft)
+        self._recovered = self.arbiter.recover([(entry["message_id"], entry["step"]) for entry in entries])
         self.ear = Ear(rows=self.terminal.rows, fresh=not self.restored)
         self.clients = Clients(self)
         self.link = Link(self.control_socket, self)
 
     def start(self) -> None:
         """Tell what became of messages that the sidecar before us had in hand, and look at the screen soon."""
-        entries = self.box.recover_ledger()
-        self._perform(self.arbiter.recover([(entry["message_id"], entry["step"]) for entry in entries]))
+        self._perform(self._recovered)
         self._look_soon()
 
     # ------------------------------------------------------------------ output of the agent
@@ -179,7 +181,9 @@ class Session:
     # ------------------------------------------------------------------ commands of the arbiter
 
     def _handle(self, fact: orders.Fact) -> None:
-        self._perform(self.arbiter.handle(fact))
+        commands = self.arbiter.handle(fact)
+        self.box.note_draft(self.arbiter.person.draft.present)
+        self._perform(commands)
 
     def _perform(self, commands: Sequence[orders.Command]) -> None:
         """In order, those that follow from a look included, right behind it."""

@@ -297,7 +297,7 @@ def adopt(unit: Unit, fact: Adopted) -> list[Command]:
 def adopt_stopping(unit: Unit, fact: Adopted) -> list[Command]:
     """The signal is repeated: nobody knows whether the last one went out. The deadline stays the old one."""
     unit.pid, unit.started_at = fact.pid, fact.started_at
-    return [Signal(unit.config.stop_signal, "main")]
+    return [Signal(unit.config.stop.signal, "main")]
 
 
 def spawn_failed(unit: Unit, fact: SpawnFailed) -> list[Command]:
@@ -337,7 +337,7 @@ def again(unit: Unit, fact: TimerFired) -> list[Command]:
 
 def kill(unit: Unit, fact: TimerFired) -> list[Command]:
     how = unit.config.stop
-    unit.reason = f"did not end within {how.timeout_sec:g} s after {unit.config.stop_signal}: SIGKILL to its session"
+    unit.reason = f"did not end within {how.timeout_sec:g} s after {unit.config.stop.signal}: SIGKILL to its session"
     unit.timer_at = fact.now + KILL_AGAIN_SEC
     return [Signal("SIGKILL", "session")]
 
@@ -365,7 +365,7 @@ def spawn(unit: Unit, now: float) -> list[Command]:
 
 def begin_stop(unit: Unit, reason: str, now: float) -> list[Command]:
     enter(unit, State.STOPPING, reason, now + unit.config.stop.timeout_sec)
-    return [Signal(unit.config.stop_signal, "main")]
+    return [Signal(unit.config.stop.signal, "main")]
 
 
 def rest(unit: Unit, state: State, reason: str) -> list[Command]:

@@ -24,6 +24,7 @@ from cspd.unit.machine import (
     ConfigChanged,
     Exited,
     RestartAsked,
+    Spawned,
     StartAsked,
     State,
     StopAsked,
@@ -111,24 +112,42 @@ class Manager:
 
     async def _say_what_is(self, supervised: Supervised) -> None:
         """The first fact of a unit: what the keeper holds of it."""
-        with trio.move_on_after(ADOPTION_SEC):
-            if (brought := self._awaited.get(supervised.name)) is not None:
-                await brought.wait()
+        await self._wait_brought(supervised.name)
         self._compare(supervised, self._held.get(supervised.name))
 
+    async def _wait_brought(self, name: str) -> None:
+        brought = self._awaited.get(name)
+        if brought is not None and name not in self._held:
+            with trio.move_on_after(ADOPTION_SEC):
+                await brought.wait()
+
     def _compare(self, supervised: Supervised, record: dict[str, Any] | None) -> None:
-        now = trio.current_time()
+        now, known = trio.current_time(), supervised.incarnation
         if record is None:
             supervised.feed(Absent(now))
             return
-        supervised.incarnation = max(supervised.incarnation, record["incarnation"])
+        supervised.incarnation = max(known, record["incarnation"])
         supervised.sidecar_pid = record["sidecar_pid"]
         if record["exited"] is None:
+            supervised.present = record["incarnation"]
             supervised.feed(Adopted(record["pid"], now - (time.time() - record["started_ts"]), now))
         elif supervised.unit.state in (State.RUNNING, State.STOPPING):
             self._ended(supervised, record)
+        elif supervised.unit.state is State.STARTING:
+            self._ended_starting(supervised, record, known)
+
+    def _ended_starting(self, supervised: Supervised, record: dict[str, Any], known: int) -> None:
+        """The cspd before us ended before it heard what became of a spawn; its note still has the number before."""
+        if record["incarnation"] <= known:  # nothing became of it: this is how the one before ended
+            supervised.feed(Absent(trio.current_time()))
+            return
+        supervised.feed(Spawned(record["pid"], trio.current_time()))
+        self._ended(supervised, record)
 
     def _ended(self, supervised: Supervised, record: dict[str, Any]) -> None:
+        if record["incarnation"] <= supervised.ended:
+            return  # said already, as an event or as part of a list
+        supervised.ended = record["incarnation"]
         supervised.last_exit = record["exited"]
         supervised.feed(Exited(ExitStatus.from_plain(record["exited"]), trio.current_time()))
 
@@ -148,12 +167,17 @@ class Manager:
         self._awaited = {name: trio.Event() for name in about.get("awaited", ())}
         self._lists += 1
         if self._lists > 1 and self._nursery is not None:
-            self._nursery.start_soon(self._keeper_replaced)
+            for supervised in self.units.values():
+                self._nursery.start_soon(self._keeper_replaced, supervised, supervised.incarnation)
 
-    async def _keeper_replaced(self) -> None:
-        for supervised in list(self.units.values()):
-            await self._say_what_is(supervised)
-            await supervised.remember()
+    async def _keeper_replaced(self, supervised: Supervised, incarnation: int) -> None:
+        """A new keeper knows only what sidecars bring. What it was asked to spawn itself is not missing there."""
+        await self._wait_brought(supervised.name)
+        record = self._held.get(supervised.name)
+        spawning = supervised.unit.state is State.STARTING or supervised.incarnation != incarnation
+        if not spawning or (record is not None and record["exited"] is None):
+            self._compare(supervised, record)
+        await supervised.remember()
 
     def keeper_event(self, event: dict[str, Any]) -> None:
         name = event["name"]
@@ -161,14 +185,17 @@ class Manager:
         match event["event"]:
             case "agent-exited":
                 self._held[name] = event
-                if supervised is not None and event["incarnation"] == supervised.incarnation:
+                if supervised is not None and event["incarnation"] == supervised.present:
                     self._ended(supervised, event)
                 elif supervised is None and self._nursery is not None:
                     self._nursery.start_soon(self._release, name)
             case "agent-adopted":
                 self._held[name] = event
-                if (brought := self._awaited.get(name)) is not None:
+                brought = self._awaited.get(name)
+                if brought is not None and not brought.is_set():
                     brought.set()
+                if supervised is not None:  # however late it comes: what lives is the truth
+                    self._compare(supervised, event)
             case "sidecar-started" if supervised is not None:
                 supervised.sidecar_pid = event["pid"]
                 supervised.notify()
@@ -223,7 +250,7 @@ class Manager:
         supervised = self.get(name)
         if supervised.unit.pid is None:
             raise CspError("not-active", f"agent: {name}: {supervised.unit.state.value}: there is no process to signal")
-        await self.keeper.call("signal", name=name, signal=number, to="main")
+        await self.keeper.call("signal", name=name, signal=number, to="group")
 
     async def load(self, config: UnitConfig) -> Supervised:
         """A new unit, or a new configuration for a known one, which counts from its next start."""
@@ -247,6 +274,8 @@ class Manager:
         """Stop it, and forget it; its file is the caller's."""
         supervised = self.get(name)
         await self.stop(name)
+        if self.units.get(name) is not supervised:
+            return  # somebody else was quicker
         self._scopes.pop(name).cancel()
         del self.units[name]
         await self._release(name)
@@ -255,7 +284,7 @@ class Manager:
     def _spawn_request(self, supervised: Supervised) -> dict[str, Any]:
         config = supervised.unit.config
         stop = {
-            "stop_signal": getattr(signal, config.stop_signal),
+            "stop_signal": getattr(signal, config.stop.signal),
             "stop_timeout_sec": config.stop.timeout_sec,
         }
         size = {"rows": config.terminal.rows, "columns": config.terminal.columns}

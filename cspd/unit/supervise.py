@@ -16,7 +16,6 @@ from cspd.unit import machine
 from cspd.unit.machine import Spawned, SpawnFailed, State, TimerFired, Unit
 
 INBOX_MAX = 256  # facts waiting for a unit; a person's wish beyond it is refused as "busy"
-LOST_RETRY_SEC = 0.1
 
 
 class Keeper(Protocol):
@@ -43,11 +42,14 @@ class Supervised:
     incarnation: int = 0
     sidecar_pid: int | None = None
     last_exit: dict[str, Any] | None = None
+    present: int = attrs.field(init=False)  # the incarnation that runs; older than a later one that came to nothing
+    ended: int = 0  # the last incarnation whose end was said to the unit
     _send: trio.MemorySendChannel[Asked] = attrs.field(init=False)
     _receive: trio.MemoryReceiveChannel[Asked] = attrs.field(init=False)
     _news: trio.Event = attrs.Factory(trio.Event)
 
     def __attrs_post_init__(self) -> None:
+        self.present = self.incarnation
         self._send, self._receive = trio.open_memory_channel[Asked](INBOX_MAX)
 
     @property
@@ -118,6 +120,7 @@ class Supervised:
 
     async def _spawn(self) -> Spawned | SpawnFailed:
         self.incarnation += 1
+        self.present = self.incarnation  # before the answer: the news of a quick end may overtake it
         try:
             record = await self.keeper.call("spawn", **self.spawn_request(self))
         except CspError as exc:

@@ -31,6 +31,11 @@ def attach(instance: Instance) -> Outer:
     return outer
 
 
+def settled(instance: Instance, message_id: str) -> str | None:
+    step: str = instance.json("message", message_id)["deliveries"]["l"]["step"]
+    return step if step in ("submitted", "turn_started", "turn_ended", "unknown") else None
+
+
 def kill_cspd(instance: Instance) -> None:
     assert instance.daemon is not None
     os.kill(instance.daemon.pid, signal.SIGKILL)
@@ -89,9 +94,8 @@ def test_a_sidecar_killed_while_it_types_never_types_twice(instance: Instance) -
         message_id = instance.ctl("send", "--to", "l", f"message {n}").stdout.strip()
         eventually(lambda m=message_id: instance.json("message", m)["deliveries"]["l"]["step"] != "accepted", "begun")
         os.kill(instance.agent("l")["sidecar"]["pid"], signal.SIGKILL)
-        final = ("submitted", "turn_started", "turn_ended", "unknown")
-        eventually(lambda m=message_id: instance.json("message", m)["deliveries"]["l"]["step"] in final, "settled")
-        if instance.json("message", message_id)["deliveries"]["l"]["step"] == "unknown":
+        step = eventually(lambda m=message_id: settled(instance, m), "settled")
+        if step == "unknown":
             assert instance.screen("l", "--scrollback").count(f"got<message {n}>") <= 1
             os.kill(instance.agent("l")["pid"], signal.SIGINT)
         else:

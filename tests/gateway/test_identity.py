@@ -1,0 +1,95 @@
+"""Who speaks is decided by process ancestry, never by what is claimed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cspd.errors import CspError
+from cspd.gateway.identity import HUMAN, Identity, Process, identify, read_ancestry
+
+AGENTS = {100: "alice", 110: "bob"}
+SIDECARS = {200: "alice", 210: "bob"}
+KEEPER = 50
+
+INIT = Process(1, 1)
+
+
+def who(*ancestry: Process) -> Identity:
+    return identify(ancestry, AGENTS, SIDECARS, KEEPER)
+
+
+@pytest.mark.pure
+@pytest.mark.parametrize(
+    ("ancestry", "identity"),
+    [
+        ([Process(100, 100), Process(KEEPER, 50)], Identity("alice")),
+        ([Process(900, 100), Process(899, 100), Process(100, 100), Process(KEEPER, 50)], Identity("alice")),
+        ([Process(900, 900), Process(100, 100), Process(KEEPER, 50)], Identity("alice")),  # setsid, parents alive
+        ([Process(900, 100), Process(KEEPER, 50)], Identity("alice")),  # parents ended, the session says it
+        ([Process(210, 210), Process(KEEPER, 50)], Identity("bob", sidecar=True)),
+        ([Process(900, 900), Process(700, 700), INIT], Identity()),
+        ([INIT], Identity()),
+        ([], Identity()),
+    ],
+)
+def test_a_process_is_the_agent_that_it_descends_from(ancestry: list[Process], identity: Identity) -> None:
+    assert who(*ancestry) == identity
+
+
+@pytest.mark.pure
+def test_the_nearest_agent_counts_when_one_runs_inside_another() -> None:
+    assert who(Process(900, 110), Process(110, 110), Process(100, 100), Process(KEEPER, 50)).name == "bob"
+
+
+@pytest.mark.pure
+def test_a_child_of_a_sidecar_is_not_the_sidecar() -> None:
+    with pytest.raises(CspError):
+        who(Process(900, 210), Process(210, 210), Process(KEEPER, 50))
+
+
+@pytest.mark.pure
+def test_an_orphan_that_left_its_session_is_refused_rather_than_taken_for_the_person() -> None:
+    with pytest.raises(CspError) as raised:
+        who(Process(900, 900), Process(KEEPER, 50), INIT)
+    assert raised.value.code == "not-identified"
+    assert "900" in raised.value.sentence
+
+
+@pytest.mark.pure
+def test_whoever_is_no_agent_is_the_person() -> None:
+    assert Identity().name == HUMAN
+    assert Identity("alice").name == "alice"
+
+
+@pytest.mark.real
+def test_the_ancestry_of_a_process_is_itself_its_parents_and_their_sessions() -> None:
+    program = "import os, sys; print(os.getpid()); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    ) as child:
+        assert child.stdout is not None
+        assert int(child.stdout.readline()) == child.pid
+        first, second, *_ = read_ancestry(child.pid)
+        child.communicate(b"")
+    assert first == Process(child.pid, child.pid)
+    assert second == Process(os.getpid(), os.getsid(0))
+
+
+@pytest.mark.real
+def test_a_program_cannot_disturb_the_reading_by_its_name(tmp_path: Path) -> None:
+    evil = tmp_path / "x) R 1 1 1"
+    evil.symlink_to(os.path.realpath("/bin/cat"))
+    with subprocess.Popen([str(evil)], stdin=subprocess.PIPE) as child:
+        first, second, *_ = read_ancestry(child.pid)
+        child.communicate(b"")
+    assert (first.pid, second.pid) == (child.pid, os.getpid())
+
+
+@pytest.mark.real
+def test_a_process_that_has_ended_has_no_ancestry() -> None:
+    with subprocess.Popen(["/bin/true"]) as child:
+        pass
+    assert read_ancestry(child.pid) == []
