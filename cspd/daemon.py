@@ -13,7 +13,7 @@ import trio
 
 from cspd.config import DaemonConfig, UnitConfig
 from cspd.configfile import known_profiles, load_all, read_unit
-from cspd.control.methods import Services
+from cspd.control.call import Services
 from cspd.control.serve import serve_control
 from cspd.control.views import agent_json
 from cspd.errors import CspError

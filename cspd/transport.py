@@ -1,13 +1,14 @@
 """Unix sockets under trio: bounded lines, JSON-RPC both ways on them, private listeners, peer credentials.
 
-What the methods mean is left to the callers. A timed-out send closes the stream: a partial line is on the wire.
+What the methods mean is left to the callers. A send that was cut short closes the stream: a partial line is on the wire.
 """
 
 import inspect
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,7 +50,7 @@ class LineStream:
     def peer(self) -> Peer:
         return peer_of(self.stream.socket)
 
-    async def lines(self) -> AsyncIterator[bytes | Oversize]:
+    async def lines(self) -> AsyncGenerator[bytes | Oversize, None]:
         """Until the peer closes; raises trio.BrokenResourceError when it vanished."""
         while data := await self.stream.receive_some(RECEIVE_SIZE):
             for line in self._splitter.feed(data):
@@ -58,10 +59,16 @@ class LineStream:
     async def send(self, data: bytes) -> None:
         """Send whole lines; raises trio.BrokenResourceError when the peer is gone or takes nothing."""
         async with self._lock:
-            with trio.move_on_after(SEND_SEC) as scope:
-                await self.stream.send_all(data)
+            await trio.lowlevel.checkpoint_if_cancelled()  # nothing is on the wire yet: the stream stays usable
+            whole = False
+            try:
+                with trio.move_on_after(SEND_SEC) as scope:
+                    await self.stream.send_all(data)
+                    whole = True
+            finally:
+                if not whole:
+                    await trio.aclose_forcefully(self.stream)
             if scope.cancelled_caught:
-                await trio.aclose_forcefully(self.stream)
                 raise trio.BrokenResourceError(f"the peer took nothing for {SEND_SEC:g} s")
 
     async def aclose(self) -> None:
@@ -146,8 +153,8 @@ class RpcPeer:
         """Read until the other side closes. An unexpected exception of a handler is a bug and propagates."""
         slots = trio.Semaphore(IN_FLIGHT_MAX)
         try:
-            async with trio.open_nursery() as nursery:
-                async for line in self.lines.lines():
+            async with trio.open_nursery() as nursery, aclosing(self.lines.lines()) as lines:
+                async for line in lines:
                     await self._receive(line, handle, nursery, slots)
                 nursery.cancel_scope.cancel()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -161,6 +168,7 @@ class RpcPeer:
         self, line: bytes | Oversize, handle: Handler, nursery: trio.Nursery, slots: trio.Semaphore
     ) -> None:
         id: rpc.Id = None
+        notification = False
         try:
             if isinstance(line, Oversize):
                 raise CspError(
@@ -175,9 +183,11 @@ class RpcPeer:
                 if isinstance(message.id, int) and (waiting := self._waiting.get(message.id)):
                     waiting.send_nowait(message)
                 return
-            id = message.id
+            id, notification = message.id, message.id is None
             value = handle(message)
         except CspError as exc:
+            if notification:
+                return  # it gets no reply, not even of its failure
             await self._send(rpc.error(id if id is not None else exc.data.pop("id", None), exc))
             return
         if inspect.isawaitable(value):

@@ -9,7 +9,8 @@ import socket
 
 import trio
 
-from cspd.control.methods import Caller, Services, dispatch
+from cspd.control.call import Caller, Services
+from cspd.control.methods import dispatch
 from cspd.errors import CspError
 from cspd.gateway.identity import Identity, identify, read_ancestry
 from cspd.transport import LineStream, Peer, RpcPeer

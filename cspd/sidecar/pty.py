@@ -61,7 +61,8 @@ class Writer:
 
     async def wait_room(self) -> None:
         while self._queued > WRITE_HIGH:
-            self._room = trio.Event()
+            if self._room.is_set():  # one event for all who wait: each attached client may
+                self._room = trio.Event()
             await self._room.wait()
 
     async def run(self) -> None:

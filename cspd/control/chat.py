@@ -1,0 +1,159 @@
+"""Methods about messages, events and rooms. A message is answered when it is on disk; events follow their commit."""
+
+import time
+from typing import Any
+
+import trio
+
+from cspd.control.call import Caller, Method, Services, named_unit, people_only
+from cspd.control.params import Params
+from cspd.control.views import agent_json, event_json
+from cspd.errors import CspError, nearest
+from cspd.gateway.history import Event, message_json
+from cspd.gateway.identity import HUMAN
+
+HISTORY_MAX = 10_000
+STEPS = ("accepted", "held", "typing", "echoed", "submitted", "turn_started", "turn_ended")
+
+
+def chat_message(services: Services, caller: Caller, params: Params) -> Any:
+    """`from` is the caller's identity; what the request says of it is ignored."""
+    to, content, room = params.recipients("to"), params.text("content"), params.maybe_text("room")
+    meta, reply_to = params.meta("meta"), params.maybe_text("reply_to")
+    urgent = params.flag("urgent", False)
+    params.check()
+    meta |= {"reply_to": reply_to} if reply_to else {}
+    meta |= {"urgent": True} if urgent else {}
+    return services.hub.post(caller.identity.name, to, content, room=room, meta=meta)
+
+
+def chat_wait(services: Services, caller: Caller, params: Params) -> Any:
+    message_id, step, timeout_sec = (
+        params.text("message_id"),
+        params.text("step"),
+        params.seconds("timeout_sec"),
+    )
+    params.check()
+    if step not in STEPS:
+        raise CspError("invalid-params", f"step: {step!r}: expected one of {', '.join(STEPS)}", nearest(step, STEPS))
+
+    async def answer() -> dict[str, Any]:
+        with trio.move_on_after(timeout_sec):
+            return {"message_id": message_id, "deliveries": await services.hub.wait_step(message_id, step)}
+        raise CspError("timed-out", f"message: {message_id}: not {step} within {timeout_sec:g} s")
+
+    return answer()
+
+
+def chat_get(services: Services, caller: Caller, params: Params) -> Any:
+    message_id = params.text("message_id")
+    params.check()
+
+    async def answer() -> dict[str, Any]:
+        message, deliveries, events = await services.hub.store.message(message_id)
+        steps: dict[str, list[dict[str, Any]]] = {name: [] for name in deliveries}
+        for event in events:
+            if event.type == "delivery":
+                entry = {key: event.data.get(key, "") for key in ("step", "reason", "evidence")}
+                steps.setdefault(event.agent, []).append({**entry, "ts": event.ts})
+        return {**message_json(message, deliveries), "steps": steps}
+
+    return answer()
+
+
+def chat_history(services: Services, caller: Caller, params: Params) -> Any:
+    room, sender, to = params.maybe_text("room"), params.maybe_text("from"), params.maybe_text("to")
+    grep, since = params.maybe_text("grep"), params.maybe_integer("since")
+    limit = params.integer("limit", 50, 0, HISTORY_MAX)
+    params.check()
+    if room is not None:
+        services.hub.rooms.check(room)
+    for name in (sender, to):
+        if name not in (None, HUMAN, "broadcast", "all", *services.hub.agents):
+            services.manager.get(str(name))
+
+    async def answer() -> dict[str, Any]:
+        store = services.hub.store
+        cursor = store.committed_cursor
+        found = await store.messages(room=room, limit=limit, since=since, sender=sender, to=to, grep=grep)
+        return {"messages": [message_json(m, d) for m, d in found], "cursor": cursor}
+
+    return answer()
+
+
+def events_subscribe(services: Services, caller: Caller, params: Params) -> Any:
+    since, room = params.maybe_integer("since"), params.maybe_text("room")
+    params.check()
+    if room is not None:
+        services.hub.rooms.check(room)
+    cursor = services.hub.store.committed_cursor
+
+    async def send(event: Event) -> None:
+        await caller.peer.notify("event", event_json(event))
+
+    async def follow() -> None:
+        try:
+            await services.hub.follow(cursor if since is None else since, room, send)
+        except CspError as exc:
+            if exc.code != "unreachable":
+                await caller.peer.notify("event", {"type": "dropped", "reason": exc.sentence, "hint": exc.hint})
+            await caller.peer.lines.aclose()
+
+    caller.nursery.start_soon(follow)
+    return {"cursor": cursor}
+
+
+async def describe_rooms(services: Services) -> list[dict[str, Any]]:
+    rooms = services.hub.rooms
+    return [dict(rooms.describe(name, await services.hub.store.counts(name))) for name in rooms.names()]
+
+
+def room_list(services: Services, caller: Caller, params: Params) -> Any:
+    return describe_rooms(services)
+
+
+def room_get(services: Services, caller: Caller, params: Params) -> Any:
+    room = params.text("room")
+    params.check()
+    services.hub.rooms.check(room)
+
+    async def answer() -> dict[str, Any]:
+        counts = await services.hub.store.counts(room)
+        members = [services.manager.units[name] for name in services.hub.rooms.members(room)]
+        return {
+            **services.hub.rooms.describe(room, counts),
+            "agents": [agent_json(services.hub, unit) for unit in members],
+        }
+
+    return answer()
+
+
+def membership(present: bool) -> Method:
+    def method(services: Services, caller: Caller, params: Params) -> Any:
+        room, name = params.text("room"), params.maybe_text("name") or caller.identity.agent
+        params.check()
+        if name is None:
+            raise CspError("invalid-params", "name: it is missing: expected an agent's name")
+        if name != caller.identity.agent:
+            people_only(caller, "room.join" if present else "room.leave")
+        services.manager.get(name)
+        (services.hub.rooms.join if present else services.hub.rooms.leave)(room, name)
+
+        async def answer() -> dict[str, Any]:
+            await services.hub.store.set_member(room, name, present)
+            data = {"name": name, "joined": present}
+            await services.hub.store.add_event("room", room, name, data, time.time())
+            return {"room": room, "members": services.hub.rooms.members(room)}
+
+        return answer()
+
+    return method
+
+
+def inbox_get(services: Services, caller: Caller, params: Params) -> Any:
+    name = named_unit(services, params).name
+
+    async def answer() -> list[dict[str, Any]]:
+        return [message_json(m, {name: d}) for m, d in await services.hub.store.pending(name)]
+
+    return answer()
