@@ -165,7 +165,9 @@ async def test_a_notification_gets_no_reply_whatever_becomes_of_it(autojump_cloc
 
 @pytest.mark.virtual_time
 async def test_answers_to_questions_that_nobody_asked_are_ignored(autojump_clock: trio.testing.MockClock) -> None:
-    sent = rpc.result(99, "x") + rpc.result("abc", "x") + rpc.error(None, CspError("a", "b")) + rpc.request("echo", {}, 1)
+    sent = (
+        rpc.result(99, "x") + rpc.result("abc", "x") + rpc.error(None, CspError("a", "b")) + rpc.request("echo", {}, 1)
+    )
     assert [answer["id"] for answer in await raw_dialogue(sent)] == [1]
 
 

@@ -109,7 +109,12 @@ class Peers:
             reply = {"id": id, "ok": self.call(peer, request)}
         except CspError as exc:
             reply = {"id": id, "error": {"code": exc.code, "sentence": exc.sentence, "hint": exc.hint}}
-        except Exception as exc:  # a bug, or a request that only a bug makes: all agents hang on this process
+        except OSError as exc:
+            reply = {"id": id, "error": {"code": "failed", "sentence": f"keeper: {exc.strerror or exc}"}}
+        except (ValueError, KeyError, TypeError) as exc:
+            log.warning("request %r: %r", line[:200], exc)
+            reply = {"id": id, "error": {"code": "invalid-request", "sentence": f"keeper: request: {exc!r}"}}
+        except Exception as exc:  # a bug: said loudly, but all agents hang on this process
             log.exception("request %r", line[:200])
             reply = {"id": id, "error": {"code": "internal", "sentence": f"keeper: request: {exc!r}"}}
         self._send(peer, reply)

@@ -5,6 +5,7 @@ Every byte that goes to the program passes `Writer`; who may write what and when
 
 import fcntl
 import os
+import select
 import struct
 import termios
 from collections import deque
@@ -79,8 +80,17 @@ class Writer:
         self._queued -= written
         if written < len(head):
             self._queue.appendleft(head[written:])
+        if not written and _hung_up(self.master):
+            self._queue.clear()  # nobody will read it; and such a master is "ready" for ever, but takes nothing
+            self._queued = 0
         if self._queued <= WRITE_HIGH:
             self._room.set()
+
+
+def _hung_up(master: int) -> bool:
+    poll = select.poll()
+    poll.register(master, 0)
+    return any(events & select.POLLHUP for _, events in poll.poll(0))
 
 
 def set_size(master: int, rows: int, columns: int) -> None:

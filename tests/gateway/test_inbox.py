@@ -90,7 +90,11 @@ def test_what_the_ledger_knows_is_not_given_again() -> None:
     for message_id in ("a", "b"):
         box.reported(message_id, "typing")
     box.unlink()
-    ledger = [InHand("a", "submitted"), InHand("b", "unknown", "sidecar ended while typing"), InHand("c", "held", "busy")]
+    ledger = [
+        InHand("a", "submitted"),
+        InHand("b", "unknown", "sidecar ended while typing"),
+        InHand("c", "held", "busy"),
+    ]
     commands = box.link(ledger)
     assert given(commands) == ["d"]
     assert recorded(commands) == [

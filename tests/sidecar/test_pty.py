@@ -112,6 +112,7 @@ async def test_all_who_wait_for_room_go_on_when_there_is_some(ends: Pty) -> None
                 nursery.start_soon(writer.run)
                 nursery.start_soon(read_all, ends.slave, WRITE_HIGH + 100_000)
             assert sorted(went_on) == [0, 1, 2]
+            nursery.cancel_scope.cancel()
 
 
 async def test_nobody_waits_while_there_is_room(ends: Pty) -> None:
@@ -129,6 +130,7 @@ async def test_input_for_a_program_that_is_gone_is_dropped(ends: Pty) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(writer.run)
             await writer.wait_room()
+            await trio.testing.wait_all_tasks_blocked(0.05)  # never comes when a task runs in circles
             nursery.cancel_scope.cancel()
 
 

@@ -231,7 +231,10 @@ async def test_an_agent_that_ended_while_cspd_was_away_is_started_again_as_its_p
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     keeper = FakeKeeper()
-    units = [config(autostart=True, restart=Restart(policy="on-failure", delay_sec=1.0)), config("carol", autostart=True)]
+    units = [
+        config(autostart=True, restart=Restart(policy="on-failure", delay_sec=1.0)),
+        config("carol", autostart=True),
+    ]
     async with cspd(keeper, *units):
         pass
     keeper.ends("bob", code=1)
@@ -299,7 +302,9 @@ async def test_a_cspd_that_ended_in_the_middle_of_a_spawn_finds_that_the_agent_h
         assert manager.units["bob"].last_exit == {"code": 7}
 
 
-async def test_a_cspd_that_ended_in_the_middle_of_a_restart_spawns_again(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_cspd_that_ended_in_the_middle_of_a_restart_spawns_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     keeper = FakeKeeper()
     bob = config(autostart=True, restart=Restart(policy="always", delay_sec=0.0))
     async with cspd(keeper, bob):
@@ -318,7 +323,9 @@ async def test_a_note_that_cannot_be_read_is_no_obstacle(autojump_clock: trio.te
         await manager.start("bob")
 
 
-async def test_an_agent_whose_unit_file_has_gone_is_stopped_and_released(autojump_clock: trio.testing.MockClock) -> None:
+async def test_an_agent_whose_unit_file_has_gone_is_stopped_and_released(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     keeper = FakeKeeper()
     keeper.hold("ghost", 3)
     async with cspd(keeper):
@@ -428,7 +435,9 @@ async def test_the_end_of_an_adopted_agent_is_heard_although_later_spawns_came_t
         assert new.agents["bob"]["incarnation"] == 3
 
 
-async def test_an_agent_that_is_brought_and_ends_in_one_breath_ends_once(autojump_clock: trio.testing.MockClock) -> None:
+async def test_an_agent_that_is_brought_and_ends_in_one_breath_ends_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     keeper = FakeKeeper()
     bob = config(autostart=True, restart=Restart(policy="no"))
     async with cspd(keeper, bob) as manager:
