@@ -5,6 +5,7 @@ Policy lives in the packages; this file only wires them, and does what concerns 
 
 import logging
 import signal
+import time
 from collections import deque
 from typing import Any
 
@@ -28,6 +29,7 @@ from cspd.unit.supervise import Supervised
 log = logging.getLogger("cspd")
 
 LOG_LINES = 1000
+DAY_SEC = 86400.0
 
 
 class LogTail(logging.Handler):
@@ -54,6 +56,7 @@ class Daemon:
     hub: Hub
     manager: Manager
     tail: LogTail
+    reloaded: trio.Event = attrs.Factory(trio.Event)  # replaced at each reload
     _told: dict[str, tuple[object, ...]] = attrs.Factory(dict)  # what the world was last told of each agent
 
     def changed(self, supervised: Supervised) -> None:
@@ -90,6 +93,8 @@ class Daemon:
 
     def _take(self, config: DaemonConfig) -> None:
         self.config = config
+        self.reloaded.set()
+        self.reloaded = trio.Event()
         logging.getLogger().setLevel(config.log.level.upper())
         self.hub.rooms.topics = {"lobby": "", **{name: room.topic for name, room in config.rooms.items()}}
 
@@ -145,6 +150,7 @@ async def _serve_with(
             for unit in units.values():
                 await hub.add_agent(gateway_agent(unit))
             nursery.start_soon(hub.expire)
+            nursery.start_soon(_forget_old, daemon, history)
             await nursery.start(manager.serve, list(units.values()))
             await nursery.start(serve_control, listener, services)
             log.info("ready: %d agents, keeper %d", len(units), keeper.pid)
@@ -153,6 +159,16 @@ async def _serve_with(
                 await keeper.end()
             nursery.cancel_scope.cancel()
         paths.control_socket.unlink(missing_ok=True)
+
+
+async def _forget_old(daemon: Daemon, history: History) -> None:
+    """Delete what is older than `history.keep_days`: at the start, daily, and after a reload."""
+    while True:
+        reloaded, days = daemon.reloaded, daemon.config.history.keep_days
+        while days and await history.forget(time.time() - days * DAY_SEC):
+            pass  # slice by slice, so that messages get their turn between
+        with trio.move_on_after(DAY_SEC if days else float("inf")):
+            await reloaded.wait()
 
 
 async def _wait_signals(daemon: Daemon) -> None:

@@ -74,24 +74,24 @@ def test_a_message_of_exactly_the_limit_is_sent(accepting: Any, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("wanted", "reached", "status"),
+    ("wanted", "reached", "shown", "status"),
     [
-        ("submitted", "submitted", 0),
-        ("submitted", "turn_ended", 0),
-        ("turn_started", "submitted", FAILED),
-        ("submitted", "refused", FAILED),
-        ("submitted", "expired", FAILED),
-        ("submitted", "unknown", FAILED),
+        ("submitted", "submitted", "submitted", 0),
+        ("submitted", "turn_ended", "submitted", 0),
+        ("turn_started", "submitted", "submitted", FAILED),
+        ("submitted", "refused", "refused", FAILED),
+        ("submitted", "expired", "expired", FAILED),
+        ("submitted", "unknown", "unknown", FAILED),
     ],
 )
 def test_waiting_prints_the_step_and_fails_when_it_can_not_come(
-    wanted: str, reached: str, status: int, accepting: Any, capsys: Capture
+    wanted: str, reached: str, shown: str, status: int, accepting: Any, capsys: Capture
 ) -> None:
     deliveries = {"beta": {"step": reached, "reason": "why", "ts": 1.0}}
     accepting.answers["chat.wait"] = {"message_id": ID, "deliveries": deliveries}
     assert main(["send", "--to", "beta", "--wait", wanted, "--timeout", "2.5", "hi"]) == status
     printed = capsys.readouterr()
-    assert printed.out == f"{ID}\n{reached}\n"
+    assert printed.out == f"{ID}\n{shown}\n"
     assert printed.err == f"beta: {reached} (why)\n"
     assert accepting.params("chat.wait") == {"message_id": ID, "step": wanted, "timeout_sec": 2.5}
 
