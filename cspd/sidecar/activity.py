@@ -33,7 +33,9 @@ class Vote:
 class Decision:
     """The activity, the rule that decided it ("" = none did) and all votes.
 
-    `look_again_in`: seconds after which the answer could change without any output; None = only output can change it.
+    `look_again_in`: seconds after which silence alone could change the answer; None = only output can change it.
+    `poll_in`: the same for facts that nothing announces; to be heeded only while somebody waits for the answer, so that
+    an agent whom nobody asks for anything costs no wake-up.
     `pending`: what it becomes when the silence lasts. Who publishes activities skips a decision whose `pending` equals
     what is published, or every echoed key would be a change to busy and back.
     """
@@ -46,6 +48,7 @@ class Decision:
     look_again_in: float | None
     silent_sec: float
     pending: Activity | None = None
+    poll_in: float | None = None
 
 
 def decide(profile: Profile, view: View, silent_sec: float, since_start: float) -> Decision:
@@ -65,10 +68,11 @@ def decide(profile: Profile, view: View, silent_sec: float, since_start: float) 
         kind = name = ""
         activity, reason, wait = _without_rule(profile, view, silent_sec, since_start)
         waits += [wait] if wait is not None else []
-    if activity is not Activity.IDLE and _changes_unseen(view):
-        waits.append(min(profile.poll_sec, QUIET_SEC - silent_sec) if silent_sec < QUIET_SEC else profile.poll_sec)
     look_again_in = min(waits) if waits else None
-    return Decision(activity, kind, name, reason, votes, look_again_in, silent_sec, pending)
+    poll_in = None
+    if activity is not Activity.IDLE and _changes_unseen(view):
+        poll_in = min(profile.poll_sec, QUIET_SEC - silent_sec) if silent_sec < QUIET_SEC else profile.poll_sec
+    return Decision(activity, kind, name, reason, votes, look_again_in, silent_sec, pending, poll_in)
 
 
 def _without_rule(

@@ -166,8 +166,9 @@ class Session:
         now = trio.current_time()
         decision = decide(self.profile, view, now - self._output_at, now - self._started_at)
         self._decision = decision
-        if decision.look_again_in is not None:
-            self._look_at = now + max(decision.look_again_in, 0.01)
+        waits = [decision.look_again_in, decision.poll_in if self.arbiter.queue else None]
+        if due := [seconds for seconds in waits if seconds is not None]:
+            self._look_at = now + max(min(due), 0.01)
         self._alarm_moved.set()
         if decision.activity is not self._published and decision.pending is not self._published:
             self._published = decision.activity

@@ -90,7 +90,7 @@ def test_the_shell_profile_concludes_nothing_from_what_a_command_printed() -> No
 
 def test_an_agent_that_has_shown_nothing_is_starting_and_looked_at_again() -> None:
     decision = decide(DEFAULT, view(reading=False), 3.0, 3.0)
-    assert (decision.activity, decision.look_again_in) == (Activity.STARTING, 1.0)
+    assert (decision.activity, decision.look_again_in, decision.poll_in) == (Activity.STARTING, 7.0, 1.0)
     assert decide(DEFAULT, view(reading=False), 11.0, 11.0).activity is Activity.UNKNOWN
 
 
@@ -112,9 +112,10 @@ def test_a_rule_whose_silence_is_not_over_says_when_to_look_again_and_what_it_wi
     assert decision.pending is Activity.IDLE
 
 
-def test_what_no_output_announces_is_looked_at_every_second() -> None:
+def test_what_no_output_announces_is_looked_at_every_second_by_those_who_wait_and_costs_others_nothing() -> None:
     for name in ("a sleeping script", "a shell's job", "sudo asks"):
-        assert decide(DEFAULT, SCREENS[name][0], 9.0, 30.0).look_again_in == 1.0
+        decision = decide(DEFAULT, SCREENS[name][0], 9.0, 30.0)
+        assert (decision.look_again_in, decision.poll_in) == (None, 1.0)
 
 
 def test_a_screen_that_nobody_knows_waits_for_output_only() -> None:
