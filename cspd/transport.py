@@ -1,6 +1,6 @@
 """Unix sockets under trio: bounded lines, JSON-RPC both ways on them, private listeners, peer credentials.
 
-What the methods mean is left to the callers. A send that was cut short closes the stream: a partial line is on the wire.
+What the methods mean is left to the callers. A send that was cut short closes the stream: half a line is on the wire.
 """
 
 import inspect

@@ -16,12 +16,13 @@ ROOT = Path(__file__).parent.parent
 IO = {"trio", "os", "socket", "time", "subprocess", "select", "selectors", "threading", "asyncio", "sqlite3"}
 PURE = {
     *("cspd.errors", "cspd.wire.*", "cspd.control.params"),
+    *("cspd.profiles.profile", "cspd.profiles.read", "cspd.profiles.reader", "cspd.profiles.wiring"),
     *("cspd.unit.machine", "cspd.unit.policy", "cspd.keeper.registry", "cspd.gateway.room", "cspd.gateway.inbox"),
     *(
         f"cspd.sidecar.{name}"
         for name in (
             *("attach", "arbiter", "activity", "intent", "keystrokes", "delivery", "box", "person", "safetext"),
-            *("view", "profile", "orders"),
+            *("view", "orders"),
         )
     ),
 }
@@ -37,14 +38,14 @@ MAY_IMPORT = {
     "cspd.paths": BOTTOM,
     "cspd.config": BOTTOM,
     "cspd.configfile": BOTTOM | {"cspd.config"},
-    "cspd.profiles.*": set(),
+    "cspd.profiles.*": BOTTOM,
     "cspd.wire.*": BOTTOM,
     "cspd.transport": WIRE,
     "cspd.keeper.client": TRANSPORT,
     "cspd.keeper.*": TRANSPORT | {"cspd.sidecar.main"},  # which a forked child runs; see the test of it below
-    "cspd.unit.*": TRANSPORT | {"cspd.config", "cspd.keeper.client"},
+    "cspd.unit.*": TRANSPORT | {"cspd.config", "cspd.profiles.*", "cspd.keeper.client"},
     "cspd.gateway.*": TRANSPORT,
-    "cspd.sidecar.*": TRANSPORT,
+    "cspd.sidecar.*": TRANSPORT | {"cspd.profiles.*"},
     "cspd.control.*": TRANSPORT | {"cspd.unit.*", "cspd.gateway.*"},
     "cspd.daemon": {"cspd.*"},
     "cspd.main": {"cspd.*"},

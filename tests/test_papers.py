@@ -19,7 +19,7 @@ import pytest
 from cspctl.main import EVERYWHERE, VERBS, Shape
 from cspd.config import DaemonConfig, UnitConfig
 from cspd.errors import EXIT_STATUS
-from cspd.sidecar.profile import Activity, Box, Profile, Region, Rule, Typing, When
+from cspd.profiles.profile import Activity, Box, Profile, Region, Rule, Typing, When
 
 pytestmark = pytest.mark.pure
 
@@ -271,11 +271,12 @@ def test_a_systemd_unit_starts_a_command_of_ours_with_options_that_it_has(name: 
     assert all(f'"{option}"' in (ROOT / "cspd/main.py").read_text() for option in options)
 
 
-def test_systemd_keeps_the_keeper_while_cspd_restarts_and_ends_it_with_cspd() -> None:
+def test_systemd_keeps_the_keeper_however_often_cspd_restarts_and_ends_it_with_cspd() -> None:
     cspd, keeper = systemd_unit("cspd.service"), systemd_unit("csp-keeper.service")
     assert cspd["Unit"]["Requires"] == cspd["Unit"]["After"] == "csp-keeper.service"
     assert keeper["Unit"]["StopWhenUnneeded"] == "yes"
     assert cspd["Service"]["KillMode"] == keeper["Service"]["KillMode"] == "process"
+    assert cspd["Unit"]["StartLimitIntervalSec"] == "0", "given up, cspd would need no keeper, and agents would end"
 
 
 def systemd_unit(name: str) -> configparser.ConfigParser:

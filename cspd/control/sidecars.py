@@ -43,13 +43,19 @@ def _link(caller: Caller) -> Link:
     return caller.link
 
 
-def sidecar_step(services: Services, caller: Caller, params: Params) -> None:
+def sidecar_step(services: Services, caller: Caller, params: Params) -> Any:
     link = _link(caller)
     message_id, step = params.text("message_id"), params.text("step")
     reason, evidence = params.maybe_text("reason") or "", params.maybe_text("evidence") or ""
     params.check()
-    if step in (*STEPS, "refused", "expired", "unknown"):
-        services.hub.step(link.agent, message_id, step, reason, evidence)
+
+    async def answer() -> dict[str, Any]:
+        await services.hub.recall(message_id)
+        if step in (*STEPS, "refused", "expired", "unknown"):
+            services.hub.step(link.agent, message_id, step, reason, evidence)
+        return {}
+
+    return answer()
 
 
 def sidecar_activity(services: Services, caller: Caller, params: Params) -> None:

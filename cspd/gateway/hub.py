@@ -196,8 +196,17 @@ class Hub:
             deliveries={},
         )
 
+    async def recall(self, message_id: str) -> None:
+        """Have this message in memory again, if there is one: the cspd before us took it, its turn goes on."""
+        if message_id in self._messages:
+            return
+        try:
+            self._remember((await self.store.message(message_id))[0])
+        except CspError as exc:
+            log.warning("a step of a message that is not in the history: %s", exc)
+
     def step(self, agent: str, message_id: str, step: str, reason: str, evidence: str) -> None:
-        """A sidecar reports how far a message is."""
+        """A sidecar reports how far a message is; `recall` it first."""
         if agent in self.inboxes:
             self._perform(agent, self.inboxes[agent].reported(message_id, step, reason, evidence))
 

@@ -47,7 +47,7 @@ Command = Give | Record
 
 @attrs.frozen
 class InHand:
-    """A message that the sidecar, or the one before it, has in hand. `follows`: its steps come one by one after this."""
+    """A message that the sidecar, or the one before it, has in hand. `follows`: its steps come one by one after."""
 
     message_id: str
     step: str

@@ -147,7 +147,8 @@ class Registry:
             return [*out, ForkSidecar(agent.name)]
         agent.sidecar_deaths = [t for t in agent.sidecar_deaths if now - t < CRASH_WINDOW_SEC] + [now]
         deaths = len(agent.sidecar_deaths)
-        if agent.exited is not None and (status == {"code": 0} or deaths > DRAIN_DEATHS_MAX):
+        # {}: how an adopted one ended is not known; that it drained everything first is likelier than not.
+        if agent.exited is not None and (status in ({"code": 0}, {}) or deaths > DRAIN_DEATHS_MAX):
             return [*out, CloseMaster(agent.name)]
         if deaths == 1:
             return [*out, ForkSidecar(agent.name)]

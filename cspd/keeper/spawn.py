@@ -58,7 +58,11 @@ def fork_agent(
         os.close(master)
         os.close(slave)
         raise
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        close_quietly(master, slave, report, failed)
+        raise
     if pid == 0:
         _become_agent(slave, failed, argv, env, cwd, nofile)
     os.close(slave)

@@ -1,20 +1,46 @@
 """Decides what an agent is doing from one view of its terminal, the time of silence and the profile's rules.
 
-Every rule votes and says why, so that a decision can be explained; the highest priority wins. It keeps no memory.
+Every rule votes and says why, so that a decision can be explained; the highest priority wins. The agent's own hooks
+vote as well: a young one is believed before the screen, an old one only where no rule knows the screen, because an
+interrupt by Esc fires no hook in some programs. It keeps no memory.
 """
 
 import attrs
 
-from cspd.sidecar.profile import Activity, Profile, Region, Rule, When
+from cspd.profiles.profile import Activity, Hook, Profile, Region, Rule, When
+from cspd.sidecar.box import input_box
 from cspd.sidecar.view import View
 
-__all__ = ["Activity", "Decision", "Vote", "decide"]
+__all__ = ["Activity", "Decision", "Heard", "Vote", "decide"]
 
 # Output that is younger than this means work, when no rule knows better. Measured with claude, codex and gemini: the
 # longest silence while busy was 282 ms, 456 ms on a loaded machine.
 QUIET_SEC = 0.7
 
+# A hook comes before the screen has changed, and is overtaken by it. Between two tools claude was seen to work on for
+# less than half a second without a sign of it.
+HOOK_YOUNG_SEC = 1.5
+
 LINES_SHOWN = 5
+
+# What a hook says, and with which priority while it is young.
+_HOOK_SAYS = {
+    Hook.PROMPT: (Activity.BUSY, 84),
+    Hook.TOOL: (Activity.BUSY, 84),
+    Hook.DIALOG: (Activity.DIALOG, 95),
+    Hook.END: (Activity.IDLE, 52),
+}
+_HOOK_OLD = 5
+HOOK = "hook"  # its vote's name among the rules
+
+
+@attrs.frozen
+class Heard:
+    """The last hook of the agent that says something of its activity."""
+
+    event: str
+    meaning: Hook
+    age_sec: float
 
 
 @attrs.frozen
@@ -51,19 +77,28 @@ class Decision:
     poll_in: float | None = None
 
 
-def decide(profile: Profile, view: View, silent_sec: float, since_start: float) -> Decision:
+def decide(
+    profile: Profile, view: View, silent_sec: float, since_start: float, heard: Heard | None = None
+) -> Decision:
     """What the agent is doing. `silent_sec`: since its last output, or since its start when there was none."""
-    votes = tuple(_vote(rule, view, silent_sec) for rule in profile.rules)
-    matched = [(rule, vote) for rule, vote in zip(profile.rules, votes, strict=True) if vote.matched]
-    winner = next(((rule, vote) for rule, vote in matched if vote.wait_sec == 0), None)
+    scene = _Scene(view, input_box(profile, view), silent_sec)
+    ranked = [(rule.priority, rule.kind, _vote(rule, scene)) for rule in profile.rules]
+    if heard is not None and heard.meaning in _HOOK_SAYS:
+        ranked.append(_hook_vote(heard, scene))
+        ranked.sort(key=lambda entry: -entry[0])
+    matched = [(kind, vote) for _, kind, vote in ranked if vote.matched]
+    winner = next(((kind, vote) for kind, vote in matched if vote.wait_sec == 0), None)
     above = matched[: matched.index(winner)] if winner else matched
     pending = above[0][1].activity if above else None
     waits = [vote.wait_sec for _, vote in above]
-    if winner and winner[0].activity is Activity.BUSY and view.blank and since_start < profile.starting_sec:
+    if heard is not None and heard.age_sec < HOOK_YOUNG_SEC:
+        waits.append(HOOK_YOUNG_SEC - heard.age_sec)
+    if winner and winner[1].activity is Activity.BUSY and view.blank and since_start < profile.starting_sec:
         winner = None  # between fork and exec the agent is not yet the terminal's foreground group
     if winner:
-        rule, vote = winner
-        activity, kind, name, reason = rule.activity, rule.kind, rule.name, f"rule {rule.name}: {vote.why}"
+        kind, vote = winner
+        activity, name = vote.activity, vote.rule
+        reason = vote.why if vote.rule == HOOK else f"rule {vote.rule}: {vote.why}"
     else:
         kind = name = ""
         activity, reason, wait = _without_rule(profile, view, silent_sec, since_start)
@@ -72,6 +107,7 @@ def decide(profile: Profile, view: View, silent_sec: float, since_start: float) 
     poll_in = None
     if activity is not Activity.IDLE and _changes_unseen(view):
         poll_in = min(profile.poll_sec, QUIET_SEC - silent_sec) if silent_sec < QUIET_SEC else profile.poll_sec
+    votes = tuple(vote for _, _, vote in ranked)
     return Decision(activity, kind, name, reason, votes, look_again_in, silent_sec, pending, poll_in)
 
 
@@ -94,11 +130,31 @@ def _changes_unseen(view: View) -> bool:
     return not view.foreground or view.password or (view.canonical and view.reading is False)
 
 
-def _vote(rule: Rule, view: View, silent_sec: float) -> Vote:
-    wrong = _wrong_fact(rule.when, view)
+@attrs.frozen
+class _Scene:
+    view: View
+    box: tuple[int, int] | None
+    silent_sec: float
+
+
+def _hook_vote(heard: Heard, scene: _Scene) -> tuple[int, str, Vote]:
+    """-> (priority, kind of dialog, vote)"""
+    activity, priority = _HOOK_SAYS[heard.meaning]
+    young = heard.age_sec < HOOK_YOUNG_SEC
+    why = f"the agent's hook {heard.event} {heard.age_sec:.1f} s ago"
+    matched = True
+    if activity is Activity.IDLE and (not young or scene.box is None):
+        # It only saves the silence: where no input box is seen nobody knows what the agent waits for.
+        matched, why = False, why + (", the screen counts" if not young else ", but no input box is seen")
+    vote = Vote(HOOK, activity, matched, (), why)
+    return priority if young else _HOOK_OLD, "permission" if activity is Activity.DIALOG else "", vote
+
+
+def _vote(rule: Rule, scene: _Scene) -> Vote:
+    wrong = _wrong_fact(rule.when, scene)
     if wrong:
         return Vote(rule.name, rule.activity, False, (), wrong)
-    lines = _lines(rule, view)
+    lines = _lines(rule, scene)
     for pattern in rule.unless:
         if any(pattern.search(line) for line in lines):
             return Vote(rule.name, rule.activity, False, (), f"shows {pattern.pattern!r}")
@@ -108,20 +164,25 @@ def _vote(rule: Rule, view: View, silent_sec: float) -> Vote:
         if not found:
             return Vote(rule.name, rule.activity, False, (), f"{pattern.pattern!r} is not on {rule.region.value}")
         shown += [line for line in found[-LINES_SHOWN:] if line not in shown]
-    wait = max(0.0, rule.silence_sec - silent_sec)
+    wait = max(0.0, rule.silence_sec - scene.silent_sec)
     why = f"{shown[-1].strip()!r} on {rule.region.value}" if shown else _facts_asked(rule.when)
     if wait:
-        why += f", but output {silent_sec:.2f} s ago ({rule.silence_sec:g} s of silence needed)"
+        why += f", but output {scene.silent_sec:.2f} s ago ({rule.silence_sec:g} s of silence needed)"
     return Vote(rule.name, rule.activity, True, tuple(shown), why, wait)
 
 
-def _lines(rule: Rule, view: View) -> list[str]:
+def _lines(rule: Rule, scene: _Scene) -> list[str]:
+    view, box = scene.view, scene.box
     match rule.region:
         case Region.SCREEN:
             return view.lines()
         case Region.BOTTOM:
             end = view.last_row + 1
             return view.lines(max(0, end - rule.rows), end)
+        case Region.ABOVE_BOX if box is not None:
+            return view.lines(max(0, box[0] - rule.rows), box[0])
+        case Region.BELOW_BOX if box is not None:
+            return view.lines(box[1], box[1] + rule.rows)
         case Region.CURSOR_ROW:
             row = view.line_start(view.cursor[0])
             return view.lines(row, view.cursor[0] + 1)
@@ -129,13 +190,14 @@ def _lines(rule: Rule, view: View) -> list[str]:
             return [view.before_cursor]
         case Region.TITLE:
             return [view.title]
-        case Region.NONE:
+        case _:
             return []
 
 
-def _wrong_fact(when: When, view: View) -> str:
+def _wrong_fact(when: When, scene: _Scene) -> str:
     for field in attrs.fields(When):
-        asked, present = getattr(when, field.name), getattr(view, field.name)
+        asked = getattr(when, field.name)
+        present = scene.box is not None if field.name == "box" else getattr(scene.view, field.name)
         if asked is None or asked == present or (field.name == "reading" and asked and present is None):
             continue
         return f"{field.name} is {str(present).lower()}"

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import attrs
 
 from cspd.sidecar.activity import Activity, Decision
-from cspd.sidecar.box import Anchor, Trace, is_empty
+from cspd.sidecar.box import Anchor, Trace, is_empty, is_occupied
 from cspd.sidecar.delivery import HOLDS_KEYS, Delivery, End, Phase, Scene
 from cspd.sidecar.keystrokes import Kind, Piece
 from cspd.sidecar.orders import (
@@ -32,7 +32,7 @@ from cspd.sidecar.orders import (
     Write,
 )
 from cspd.sidecar.person import Person
-from cspd.sidecar.profile import Profile
+from cspd.profiles.profile import Profile
 from cspd.sidecar.view import View
 
 __all__ = [
@@ -69,6 +69,7 @@ class Turn:
     message_id: str
     since: float
     started: bool = False
+    urgent: bool = False
 
 
 @attrs.define
@@ -99,6 +100,7 @@ class Arbiter:
     anchor: Anchor | None = None
     steps: dict[str, Report] = attrs.field(factory=dict)
     ended: bool = False
+    _interrupted_for: str = ""  # the urgent message for which a turn was ended
     _timer: float | None = None
     _out: list[Command] = attrs.field(factory=list)
     _look_due: bool = False
@@ -174,8 +176,8 @@ class Arbiter:
         self._consider_soon()
 
     def _queued(self, message_id: str) -> bool:
-        current = self.delivery.message.message_id if self.delivery else None
-        return message_id == current or any(message.message_id == message_id for message in self.queue)
+        typed = self.delivery.message_ids if self.delivery else ()
+        return message_id in typed or any(message.message_id == message_id for message in self.queue)
 
     def _withdrawn(self, message_id: str) -> None:
         kept = [message for message in self.queue if message.message_id != message_id]
@@ -234,7 +236,11 @@ class Arbiter:
             return "human_typing"
         if typing.when_busy == "hold" and (decision.activity is Activity.BUSY or self.turns):
             return "busy"
-        return "unknown" if self.residue or decision.activity is Activity.UNKNOWN else None
+        if self.residue or decision.activity is Activity.UNKNOWN:
+            return "unknown"
+        # Nobody was heard typing it: the program itself may put a prompt back, or a sidecar before us was killed.
+        occupied = self.view is not None and is_occupied(self.profile, self.view)
+        return "human_typing" if occupied else None
 
     def _looked(self, view: View, decision: Decision, now: float) -> None:
         self.view, self.decision = view, decision
@@ -247,8 +253,21 @@ class Arbiter:
             if reason is not None:
                 if not self._passing(reason):
                     self._hold(reason)
+                if reason == "busy":
+                    self._interrupt_for_urgent(view, decision)
                 return
             self._begin(view, now)
+
+    def _interrupt_for_urgent(self, view: View, decision: Decision) -> None:
+        """End the turn with the profile's key, once for an urgent message, and never a turn that is urgent itself."""
+        first, key = self.queue[0], self.profile.typing.interrupt_key
+        if not (key and first.urgent) or first.message_id == self._interrupted_for:
+            return
+        if decision.activity is not Activity.BUSY or not decision.rule or is_occupied(self.profile, view):
+            return
+        if not any(turn.urgent for turn in self.turns):
+            self._interrupted_for = first.message_id
+            self._out.append(Write(key.encode()))
 
     def _passing(self, reason: str) -> bool:
         """Only the last output is too young: no reason to tell anyone, the next look is near."""
@@ -266,20 +285,25 @@ class Arbiter:
         if self.person.draft.present and is_empty(self.profile, view, self.anchor):
             self.person.draft.clear()
         idle = decision.activity is Activity.IDLE and not view.password
-        if idle and not self.person.in_the_way(now) and self.residue is None:
+        if idle and not self.person.in_the_way(now) and self.residue is None and not is_occupied(self.profile, view):
             self.anchor = Anchor.of(self.profile, view)
 
     # --- one delivery ----------------------------------------------------------------------------------
 
     def _begin(self, view: View, now: float) -> None:
-        message = self.queue.pop(0)
-        plan = Delivery.plan(self.profile, message, view, now)
+        batch = self.profile.typing.batch_messages
+        messages, self.queue = tuple(self.queue[:batch]), self.queue[batch:]
+        plan = Delivery.plan(self.profile, messages, view, now)
         if isinstance(plan, str):
-            self._report(message.message_id, "refused", plan)
+            self._report_all(messages, "refused", plan)
             return
         self.delivery = plan
-        self._report(message.message_id, "typing")
+        self._report_all(messages, "typing")
         self._out.append(plan.write(view, now))
+
+    def _report_all(self, messages: Iterable[Outgoing], step: str, reason: str = "", evidence: str = "") -> None:
+        for message in messages:
+            self._report(message.message_id, step, reason, evidence)
 
     def _advance(self, delivery: Delivery, view: View, decision: Decision, now: float) -> None:
         keys_wait, gate = bool(self.person.waiting), self._gate(now)
@@ -290,31 +314,32 @@ class Arbiter:
             else:
                 self._out.append(command)
         if delivery.phase is Phase.BETWEEN and gate is not None and not self._passing(gate):
-            self._report(delivery.message.message_id, "typing", f"between lines: {gate}")
+            self._report_all(delivery.messages, "typing", f"between lines: {gate}")
         self._settle_end(delivery, now)
 
     def _settle_end(self, delivery: Delivery, now: float) -> None:
         """What follows when a delivery is over, and keys that need not wait any longer."""
-        message = delivery.message
+        messages = delivery.messages
         if delivery.end is not None:
             self.delivery = None
         match delivery.end:
             case End.SUBMITTED:
-                self._report(message.message_id, "submitted", evidence=delivery.why)
-                self.turns.append(Turn(message.message_id, delivery.entered_at))
+                self._report_all(messages, "submitted", evidence=delivery.why)
+                self.turns += [Turn(each.message_id, delivery.entered_at, urgent=each.urgent) for each in messages]
                 self._follow_turns(now)
             case End.UNKNOWN:
                 self.residue = Residue(delivery.trace, delivery.phase is not Phase.ECHO)
-                self._report(message.message_id, "unknown", delivery.why)
+                self._report_all(messages, "unknown", delivery.why)
             case End.AGAIN:
-                self.queue.insert(0, message)
-                self._report(message.message_id, "held", delivery.why)
+                self.queue[:0] = messages
+                self._report_all(messages, "held", delivery.why)
         if self.delivery is None or self._dialog or delivery.phase not in HOLDS_KEYS:
             self._pass(self.person.release(), None)
 
     def _accepted(self, now: float, text: str) -> None:
         delivery = self.delivery
-        if delivery is not None and delivery.phase is Phase.PROOF and delivery.trace.is_end_of(text):
+        waits = delivery is not None and delivery.phase in (Phase.PROOF, Phase.TURN)
+        if delivery is not None and waits and delivery.trace.is_end_of(text):
             delivery.proved("the agent's hook took the prompt")
             self._settle_end(delivery, now)
 

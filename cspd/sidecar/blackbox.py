@@ -5,12 +5,15 @@ of any process, which is what they are for, and need not survive the machine, wh
 """
 
 import json
+import logging
 import os
 import struct
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import attrs
+
+log = logging.getLogger("csp-sidecar")
 
 JOURNAL_MAX = 1 << 20  # bytes of output after which a new snapshot is worth its 3 ms
 LEDGER_MAX = 1 << 18
@@ -33,6 +36,13 @@ def _write_whole(path: Path, *parts: bytes) -> None:
     new.rename(path)
 
 
+def _reopened(fd: int, path: Path) -> int:
+    """To append to the file that now stands at `path`."""
+    if fd >= 0:
+        os.close(fd)
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+
+
 @attrs.define
 class BlackBox:
     """Owner of NAME.screen, NAME.journal and NAME.ledger.
@@ -51,6 +61,7 @@ class BlackBox:
     _journal_fd: int = -1
     _ledger_fd: int = -1
     _ledger_size: int = 0
+    _complained: bool = False
     draft: bool = False  # does an unsent line of a person stand in the input?
 
     def recover(self) -> Remains | None:
@@ -86,8 +97,22 @@ class BlackBox:
 
     def append(self, output: bytes) -> None:
         """Before anything else is done with it: what has been read from the PTY exists nowhere else."""
-        os.write(self._journal_fd, output)
         self._count += len(output)
+        self._write(self._journal_fd, output)
+
+    def _write(self, fd: int, data: bytes) -> None:
+        """A full disk costs the successor's knowledge, never the agent."""
+        if fd < 0:
+            return
+        try:
+            os.write(fd, data)
+        except OSError as exc:
+            self._complain(exc)
+
+    def _complain(self, exc: OSError) -> None:
+        if not self._complained:
+            self._complained = True
+            log.error("%s: %s: a sidecar after this one would not know all", self.screen, exc.strerror)
 
     @property
     def full(self) -> bool:
@@ -95,12 +120,13 @@ class BlackBox:
 
     def save(self, snapshot: bytes) -> None:
         head = {"incarnation": self.incarnation, "count": self._count}
-        _write_whole(self.screen, json.dumps(head).encode(), b"\n", snapshot)
-        _write_whole(self.journal, _BASE.pack(self._count))
-        if self._journal_fd >= 0:
-            os.close(self._journal_fd)
-        self._journal_fd = os.open(self.journal, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        self._base = self._count
+        self._base = self._count  # also when it fails: the next try is a megabyte later
+        try:
+            _write_whole(self.screen, json.dumps(head).encode(), b"\n", snapshot)
+            _write_whole(self.journal, _BASE.pack(self._count))
+            self._journal_fd = _reopened(self._journal_fd, self.journal)
+        except OSError as exc:
+            self._complain(exc)
 
     # ------------------------------------------------------------------ the ledger of deliveries
 
@@ -133,16 +159,17 @@ class BlackBox:
 
     def _rewrite_ledger(self, entries: list[dict[str, Any]]) -> None:
         data = b"".join(json.dumps(entry).encode() + b"\n" for entry in entries)
-        _write_whole(self.ledger, data)
-        if self._ledger_fd >= 0:
-            os.close(self._ledger_fd)
-        self._ledger_fd = os.open(self.ledger, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         self._ledger_size = len(data)
+        try:
+            _write_whole(self.ledger, data)
+            self._ledger_fd = _reopened(self._ledger_fd, self.ledger)
+        except OSError as exc:
+            self._complain(exc)
 
     def record(self, entry: dict[str, Any]) -> None:
         """Before the act that it announces: a successor must never take a typed message for an untouched one."""
         data = json.dumps(entry).encode() + b"\n"
-        os.write(self._ledger_fd, data)
+        self._write(self._ledger_fd, data)
         self._ledger_size += len(data)
         if self._ledger_size > LEDGER_MAX:
             self.recover_ledger()

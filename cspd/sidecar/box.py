@@ -9,11 +9,12 @@ import unicodedata
 
 import attrs
 
-from cspd.sidecar.profile import Profile
+from cspd.profiles.profile import Box, Profile
 from cspd.sidecar.view import View
 
 TAIL_CHARS = 40  # of the last line; more would be cut by narrow boxes
 ROWS_ABOVE = 8  # a box wraps the tail over no more rows
+FRAME_CHARS = 40  # letters that a program puts behind a prompt: claude closes a long paste with `</pasted_content id=...>`
 
 
 class Place(enum.Enum):
@@ -49,17 +50,36 @@ class Anchor:
         return cls(view.before_cursor.rstrip(), view.after_cursor, box_rows(profile, view))
 
 
+def box_span(profile: Profile, view: View) -> tuple[int, int] | None:
+    """First row of the input box and the one behind its last: from the lowest prompt to the frame or blank row below."""
+    box = profile.box
+    for first in range(view.last_row, -1, -1):
+        if not box.prompt.search(view.rows[first]):
+            continue
+        if box.top is not None and not (first and box.top.search(view.rows[first - 1])):
+            continue
+        return first, next((row for row in range(first + 1, len(view.rows)) if _ends(box, view, row)), len(view.rows))
+    return None
+
+
+def _ends(box: Box, view: View, row: int) -> bool:
+    """Is this row behind the box? Text may hold blank rows; the cursor shows that it goes on behind them."""
+    text = view.rows[row]
+    return bool(box.end.search(text)) and not (box.cursor and not text.strip() and row <= view.cursor[0])
+
+
 def box_rows(profile: Profile, view: View) -> tuple[str, ...] | None:
-    """Rows of the input box: from the lowest row that begins with a prompt to the frame or blank row below."""
-    first = next((i for i in range(view.last_row, -1, -1) if profile.box.prompt.search(view.rows[i])), None)
-    if first is None:
+    """What stands in the input box; None when there is none on the screen."""
+    span = box_span(profile, view)
+    return None if span is None else view.rows[slice(*span)]
+
+
+def input_box(profile: Profile, view: View) -> tuple[int, int] | None:
+    """The same, but only where the program takes input now: not an older prompt that is left over on the screen."""
+    span = box_span(profile, view)
+    if span is None or (profile.box.cursor and not span[0] <= view.cursor[0] < span[1]):
         return None
-    rows = [view.rows[first]]
-    for row in view.rows[first + 1 :]:
-        if profile.box.end.search(row):
-            break
-        rows.append(row)
-    return tuple(rows)
+    return span
 
 
 def is_empty(profile: Profile, view: View, anchor: Anchor | None) -> bool:
@@ -67,7 +87,7 @@ def is_empty(profile: Profile, view: View, anchor: Anchor | None) -> bool:
     if anchor is not None and Anchor.of(profile, view) == anchor:
         return True
     box = box_rows(profile, view)
-    if box and any(pattern.search(box[0]) for pattern in profile.box.empty):
+    if box and not any(map(str.strip, box[1:])) and any(pattern.search(box[0]) for pattern in profile.box.empty):
         return True
     if anchor is not None or view.after_cursor:
         return False
@@ -75,6 +95,17 @@ def is_empty(profile: Profile, view: View, anchor: Anchor | None) -> bool:
     if view.canonical and not line.strip():
         return True  # a line editor would show a draft; in a multi-line box an empty line says nothing
     return bool(profile.box.prompt_end.search(line))
+
+
+def is_occupied(profile: Profile, view: View) -> bool:
+    """Is text seen in the input, whoever put it there? What stands behind the cursor alone is a program's suggestion."""
+    span = input_box(profile, view) if profile.box.cursor else None
+    if span is None:
+        return False
+    first, row = span[0], view.cursor[0]
+    if row > first:
+        return True
+    return bool(profile.box.prompt.sub("", view.before_cursor).strip())
 
 
 @attrs.frozen
@@ -99,10 +130,11 @@ class Trace:
 
     def seen(self, view: View) -> Place | None:
         """Where the text shows now and did not before."""
+        if self.profile.box.cursor and self._in_box(view):
+            return Place.BOX  # surer than the cursor's line, which an Enter that was not taken leaves blank
         if self._at_cursor(view, whole=True):
             return Place.CURSOR
-        box = self._box(view)
-        if box is not None and self.tail in box and self.tail not in self._squeezed(self.anchor.box or ()):
+        if self._in_box(view):
             return Place.BOX
         if self._count_placeholders(view) > self._placeholders:
             return Place.PLACEHOLDER
@@ -135,8 +167,13 @@ class Trace:
                 return bool(self.stands(view, place))
 
     def is_end_of(self, text: str) -> bool:
-        """Does this prompt, as a hook reports it, end with the typed text?"""
-        return bool(self.tail) and squeeze(text, self._letters).endswith(self.tail)
+        """Does this prompt, as a hook reports it, end with the typed text? A program may put a frame of its own around."""
+        return bool(self.tail) and self.tail in squeeze(text, self._letters)[-len(self.tail) - FRAME_CHARS :]
+
+    def shown_elsewhere(self, view: View) -> bool:
+        """Does the text stand outside the input, as programs show a prompt that they have taken?"""
+        box = self._box(view) or ""
+        return self.tail not in box and self._count(view) > self._on_screen
 
     def evidence(self, view: View) -> str:
         """The screen line that shows the end of the text, or the cursor's."""
@@ -161,6 +198,10 @@ class Trace:
         start = view.line_start(view.cursor[0])
         above = self._squeezed(view.rows[max(0, start - ROWS_ABOVE) : start])
         return self.tail.endswith(shown) and (above + shown).endswith(self.tail)
+
+    def _in_box(self, view: View) -> bool:
+        box = self._box(view)
+        return box is not None and self.tail in box and self.tail not in self._squeezed(self.anchor.box or ())
 
     def _box(self, view: View) -> str | None:
         rows = box_rows(self.profile, view)

@@ -11,7 +11,7 @@ import attrs
 from cspd.sidecar.activity import Activity, Decision
 from cspd.sidecar.box import Place, Trace, is_empty
 from cspd.sidecar.orders import Outgoing, Report, Write
-from cspd.sidecar.profile import Profile
+from cspd.profiles.profile import Profile
 from cspd.sidecar.view import View
 
 CANONICAL_MAX = 4000  # bytes; the tty silently drops what goes beyond 4095 in a line
@@ -19,6 +19,7 @@ PROOF_SEC = 0.05  # the text must stay away so long: a redraw clears and draws a
 GONE_SEC = 0.5  # the same after a dialog, where a box comes back late
 CLEAR_SEC = 1.0  # so long a ^C may take to empty the box
 RESERVE_SEC = 0.6  # of the pause: settle time, Enter and its proof
+TURN_SEC = 5.0  # after the text has left the input: for a sign that the program took it for a prompt
 
 
 class Phase(enum.Enum):
@@ -28,6 +29,7 @@ class Phase(enum.Enum):
     SETTLE = "seen, Enter comes after the settle time"
     BLOCKED = "seen, but a dialog is open: Enter would answer it"
     PROOF = "Enter was pressed, its effect is not seen yet"
+    TURN = "the text has left the input, no turn is seen yet"
     BETWEEN = "a line is submitted, the next waits until the agent reads again"
     CLEARING = "a person pressed ^C, the box is not seen empty yet"
 
@@ -55,7 +57,7 @@ class Scene:
 
     @property
     def turn_began(self) -> bool:
-        """Does a rule (not mere output) say that the agent works?"""
+        """Does a rule or a hook (not mere output) say that the agent works?"""
         return self.decision.activity is Activity.BUSY and bool(self.decision.rule)
 
 
@@ -64,7 +66,7 @@ class Delivery:
     """Without bracketed paste the message goes line by line, each with its own echo, Enter and proof."""
 
     profile: Profile
-    message: Outgoing
+    messages: tuple[Outgoing, ...]  # more than one: typed together, as one turn
     lines: list[str]
     trace: Trace
     typed_at: float
@@ -79,18 +81,23 @@ class Delivery:
     why: str = ""  # reason or evidence of the end
 
     @classmethod
-    def plan(cls, profile: Profile, message: Outgoing, view: View, now: float) -> "Delivery | str":
-        """How this message will be typed here, or why it cannot be."""
-        lines = [message.text]
+    def plan(cls, profile: Profile, messages: tuple[Outgoing, ...], view: View, now: float) -> "Delivery | str":
+        """How these messages will be typed here, or why they cannot be."""
+        text = "\n\n".join(message.text for message in messages)
+        lines = [text]
         if not view.bracketed_paste:
             # A blank line is left out: Enter alone means "repeat" or "end" to many programs.
-            lines = [line for line in message.text.split("\n") if line.strip()]
+            lines = [line for line in text.split("\n") if line.strip()]
         if not any(line.strip() for line in lines):
             return "no text"
         longest = max(len(line.encode()) for line in lines)
         if view.canonical and longest > CANONICAL_MAX:
             return f"a line of {longest} bytes: a terminal in line mode takes {CANONICAL_MAX}"
-        return cls(profile, message, lines, Trace.of(profile, view, lines[0]), now)
+        return cls(profile, messages, lines, Trace.of(profile, view, lines[0]), now)
+
+    @property
+    def message_ids(self) -> tuple[str, ...]:
+        return tuple(message.message_id for message in self.messages)
 
     def write(self, view: View, now: float) -> Write:
         """The next line, or the whole text as one paste."""
@@ -111,6 +118,8 @@ class Delivery:
                 return self._blocked(scene)
             case Phase.PROOF:
                 return self._prove(scene)
+            case Phase.TURN:
+                return self._await_turn(scene)
             case Phase.BETWEEN:
                 return [self.write(scene.view, scene.now)] if scene.gate is None else []
             case Phase.CLEARING:
@@ -118,7 +127,7 @@ class Delivery:
 
     def interrupt(self, now: float) -> None:
         """The person pressed ^C and it has gone on."""
-        if self.phase is Phase.PROOF or self.lines_done:
+        if self.phase in (Phase.PROOF, Phase.TURN) or self.lines_done:
             self.give_up("interrupted by the person before the submit was proved")
         else:
             self.phase, self.wait_until = Phase.CLEARING, now + CLEAR_SEC
@@ -160,13 +169,15 @@ class Delivery:
                     self.entered_at + typing.retry_sec,
                     self.entered_at + typing.enters * typing.retry_sec,
                 ]
+            case Phase.TURN:
+                return [] if self.gone_since is None else [self.gone_since + TURN_SEC]
             case Phase.BETWEEN:
                 return [quiet_at]
             case Phase.CLEARING:
                 return [self.wait_until]
 
-    def _report(self, step: str, reason: str = "", evidence: str = "") -> Report:
-        return Report(self.message.message_id, step, reason, evidence)
+    def _report(self, step: str, reason: str = "", evidence: str = "") -> list[Write | Report]:
+        return [Report(message_id, step, reason, evidence) for message_id in self.message_ids]
 
     def _pause_over(self, scene: Scene) -> bool:
         return scene.keys_wait and scene.now >= self.pause_end()
@@ -180,7 +191,7 @@ class Delivery:
             self.phase, self.place = Phase.SETTLE, place
             # In line mode the tty itself takes Enter, however soon it comes.
             self.wait_until = scene.now + (0.0 if scene.view.canonical else self.profile.typing.settle_sec)
-            return [self._report("echoed", evidence=self.trace.evidence(scene.view)), *self._settle(scene)]
+            return [*self._report("echoed", evidence=self.trace.evidence(scene.view)), *self._settle(scene)]
         if self._echo_late(scene):
             self.give_up("typed, not seen on the screen; not submitted")
         elif self._pause_over(scene):
@@ -190,7 +201,7 @@ class Delivery:
     def _settle(self, scene: Scene) -> list[Write | Report]:
         if scene.dialog:
             self.phase, self.gone_since = Phase.BLOCKED, None
-            return [self._report("echoed", "dialog")]
+            return self._report("echoed", "dialog")
         if scene.now < self.wait_until:
             return []
         place = self.trace.seen(scene.view)
@@ -204,7 +215,9 @@ class Delivery:
     def _press_enter(self, scene: Scene) -> list[Write | Report]:
         self.phase, self.entered_at, self.gone_since = Phase.PROOF, scene.now, None
         self.enters += 1
-        return [Write(b"\r")]
+        typing = self.profile.typing
+        queues = typing.when_busy == "queue" and scene.decision.activity is Activity.BUSY
+        return [Write(typing.queue_key.encode() if queues else b"\r")]
 
     def _blocked(self, scene: Scene) -> list[Write | Report]:
         if scene.dialog:
@@ -220,11 +233,15 @@ class Delivery:
         return []
 
     def _prove(self, scene: Scene) -> list[Write | Report]:
+        if scene.dialog and self.profile.box.cursor:
+            # It hides the input, and it may have come before our Enter: wait for what is there when it closes.
+            self.gone_since, self.entered_at = None, scene.now
+            return []
         stands = self.trace.stands(scene.view, self.place)
         if stands is False or (stands is None and scene.turn_began):
             if self._gone(scene, PROOF_SEC):
-                why = "a turn has begun" if stands is None else "the text has left the input line"
-                self.proved(f"{why}: {scene.view.cursor_row.strip()!r}")
+                self.phase = Phase.TURN
+                return self._await_turn(scene)
             return []
         self.gone_since = None
         typing = self.profile.typing
@@ -237,6 +254,23 @@ class Delivery:
             if self.enters < typing.enters and self.trace.alone(scene.view, self.place):
                 return self._press_enter(scene)
             self.give_up(f"the text still stands in the input line, Enter was pressed {self.enters} times")
+        return []
+
+    def _await_turn(self, scene: Scene) -> list[Write | Report]:
+        """The text has left the input. That the program took it as a prompt is seen where the profile asks for it."""
+        line = repr(scene.view.cursor_row.strip())
+        if scene.turn_began:
+            self.proved(f"the text has left the input line, a turn has begun: {scene.decision.reason}")
+        elif self.profile.typing.proof == "gone":
+            self.proved(f"the text has left the input line: {line}")
+        elif not scene.dialog and self.trace.shown_elsewhere(scene.view):
+            self.proved(f"the text has left the input line and stands above it: {line}")
+        elif not scene.dialog and self.trace.stands(scene.view, self.place) and self.trace.alone(scene.view, self.place):
+            self.phase, self.gone_since = Phase.PROOF, None  # it was only a redraw
+        elif scene.dialog:
+            self.gone_since = scene.now
+        elif self._gone(scene, TURN_SEC):
+            self.give_up("Enter was pressed and the text has left the input, but no turn was seen to begin")
         return []
 
     def _gone(self, scene: Scene, for_sec: float) -> bool:

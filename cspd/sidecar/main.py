@@ -19,9 +19,9 @@ import trio
 
 from cspd.errors import CspError
 from cspd.paths import Paths
+from cspd.profiles.find import find_profile
 from cspd.sidecar import pty
 from cspd.sidecar.blackbox import BlackBox, Remains
-from cspd.sidecar.profile import Profile, read_profile
 from cspd.sidecar.session import Session
 from cspd.sidecar.terminal import Terminal
 from cspd.wire.ansi import RESET
@@ -120,23 +120,6 @@ def restored_terminal(
     if (terminal.columns, terminal.rows) != (columns, rows):
         terminal.resize(columns, rows)
     return terminal
-
-
-def find_profile(name: str, paths: Paths) -> Profile:
-    """The person's own file wins over the shipped one. A broken one is said, and the default rules are used."""
-    texts = {}
-    for folder in (Path(__file__).parent.parent / "profiles", paths.profiles_dir):
-        for path in sorted(folder.glob("*.toml")) if folder.is_dir() else []:
-            try:
-                texts[path.stem] = path.read_text()
-            except (OSError, UnicodeDecodeError) as exc:
-                log.error("%s: %s", path, exc)
-    try:
-        return read_profile(name, texts)
-    except CspError as exc:
-        log.error("%s: the default profile is used", exc)
-        shipped = (Path(__file__).parent.parent / "profiles" / "default.toml").read_text()
-        return read_profile("default", {"default": shipped})
 
 
 async def pump_until_end(session: Session, master: int, ending: Ending) -> None:

@@ -23,7 +23,7 @@ from cspd.sidecar.clients import Client, Clients
 from cspd.sidecar.intent import Ear
 from cspd.sidecar.keystrokes import Kind as Key
 from cspd.sidecar.link import Link
-from cspd.sidecar.profile import Profile
+from cspd.profiles.profile import Profile
 from cspd.sidecar.repaint import repaint
 from cspd.sidecar.safetext import render
 from cspd.sidecar.terminal import Terminal
@@ -67,6 +67,8 @@ class Session:
     _timer_at: float | None = None
     _alarm_moved: trio.Event = attrs.Factory(trio.Event)
     _said: int = 0
+    _welcome: bool = False  # cspd has answered our introduction
+    _early: list[dict[str, Any]] = attrs.Factory(list)
     _recovered: list[orders.Report] = attrs.Factory(list)
 
     def __attrs_post_init__(self) -> None:
@@ -287,6 +289,7 @@ class Session:
     # ------------------------------------------------------------------ cspd (link.Session)
 
     def introduction(self) -> dict[str, Any]:
+        self._welcome = False
         known = list(self.arbiter.steps.values())[-LEDGER_KEPT:]
         follows = self.link.reported()  # cspd will hear of these step by step, in order
         in_hand = [
@@ -307,6 +310,10 @@ class Session:
         self._count()  # both may have changed while the introduction was under way
         self._publish()
         self._handle(orders.PausedSet(trio.current_time(), answer["paused"]))
+        self._welcome = True
+        early, self._early = self._early, []
+        for params in early:
+            self._deliver(params)
 
     def _take_settings(self, settings: dict[str, Any]) -> None:
         if settings["profile"] != self.settings["profile"]:
@@ -315,8 +322,10 @@ class Session:
 
     def asked(self, method: str, params: dict[str, Any]) -> Any:
         match method:
-            case "sidecar.deliver":
+            case "sidecar.deliver" if self._welcome:
                 self._deliver(params)
+            case "sidecar.deliver":
+                self._early.append(params)  # it overtook the welcome, which says whether we are paused
             case "sidecar.pause":
                 self._handle(orders.PausedSet(trio.current_time(), params["paused"]))
             case "sidecar.settings":

@@ -5,7 +5,7 @@ The machine decides; the keeper forks and signals. What became of it is told thr
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import attrs
@@ -61,6 +61,8 @@ class Supervised:
         asked = Asked(fact)
         try:
             self._send.send_nowait(asked)
+        except trio.ClosedResourceError:
+            raise CspError("no-such-agent", f"agent: {self.name}: was removed") from None
         except trio.WouldBlock:
             raise CspError("busy", f"agent: {self.name}: {INBOX_MAX} requests wait already", "try again") from None
         return asked.done
@@ -78,12 +80,24 @@ class Supervised:
 
     async def supervise(self) -> None:
         """Run until cancelled; the agent goes on without us."""
+        try:
+            while True:
+                asked = await self._next()
+                try:
+                    await self._handle(asked.fact)
+                finally:
+                    asked.done.set()
+        finally:
+            self._send.close()
+            for asked in self._left_over():
+                asked.done.set()  # nobody may wait for a unit that is gone
+
+    def _left_over(self) -> Iterator[Asked]:
         while True:
-            asked = await self._next()
             try:
-                await self._handle(asked.fact)
-            finally:
-                asked.done.set()
+                yield self._receive.receive_nowait()
+            except (trio.WouldBlock, trio.EndOfChannel):
+                return
 
     async def _next(self) -> Asked:
         deadline = self.unit.timer_at

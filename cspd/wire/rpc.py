@@ -91,10 +91,20 @@ def error_from(body: Mapping[str, Any]) -> CspError:
     return CspError(code, str(body.get("message", "unknown error")), hint, fields)
 
 
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    """`1e999` is written like a number, but would go out again as Infinity."""
+    value = float(text)
+    return value if abs(value) < float("inf") else _no_number(text)
+
+
 def decode(line: bytes) -> Request | Response:
     """Read one message; raises CspError("parse-error" or "invalid-request"), its data holding the id when there is one."""
     try:
-        body = json.loads(line)
+        body = json.loads(line, parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError) as exc:
         raise CspError("parse-error", f"request: not JSON: {exc}", "send one JSON object a line") from exc
     if not isinstance(body, dict):

@@ -60,7 +60,9 @@ class Fake:
         eventually(lambda: len(self.log("manners")) > known, f"{manners} taken")
 
     def log(self, event: str) -> list[dict[str, Any]]:
-        entries = [json.loads(line) for line in (self.folder / "log").read_text().splitlines()]
+        written = self.folder / "log"
+        lines = written.read_text().splitlines() if written.exists() else []
+        entries = [json.loads(line) for line in lines]
         return [entry for entry in entries if entry["event"] == event]
 
     def submitted(self) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cspd.sidecar.activity import Activity, Decision, decide
-from cspd.sidecar.profile import read_profile
+from cspd.profiles.read import read_profile
 from cspd.sidecar.view import View
 
 pytestmark = pytest.mark.pure

@@ -29,7 +29,7 @@ from cspd.sidecar.arbiter import (
     Write,
 )
 from cspd.sidecar.keystrokes import Keystrokes
-from cspd.sidecar.profile import read_profile
+from cspd.profiles.read import read_profile
 from cspd.sidecar.view import View
 
 pytestmark = pytest.mark.pure

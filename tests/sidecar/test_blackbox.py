@@ -1,4 +1,4 @@
-"""The black box on real files: whatever a sidecar's sudden end leaves, its successor has all of it, and nothing twice."""
+"""The black box on real files: what a sidecar's sudden end leaves, its successor has, and nothing twice."""
 
 import json
 import os
@@ -119,7 +119,7 @@ def test_a_death_in_a_sidecars_life_loses_nothing_and_shows_nothing_twice(
 def test_a_death_while_the_successor_takes_over_shows_nothing_twice(
     tmp_path: Path, copies: Callable[[], list[Path]]
 ) -> None:
-    """The output that was being read may be given up then, because it may be what killed the reader; no more than it."""
+    """The output that was being read may be given up then, as it may be what killed the reader; no more than it."""
     live = tmp_path / "live"
     first = Screen(live).begin()
     first.output(b"<old>")

@@ -4,7 +4,7 @@ import attrs
 import pytest
 
 from cspd.sidecar.box import Anchor, Place, Trace, box_rows, is_empty
-from cspd.sidecar.profile import read_profile
+from cspd.profiles.read import read_profile
 from cspd.sidecar.view import View
 
 pytestmark = pytest.mark.pure

@@ -5,7 +5,8 @@ import importlib.resources
 import pytest
 
 from cspd.errors import CspError
-from cspd.sidecar.profile import Activity, Region, read_profile
+from cspd.profiles.profile import Activity, Region
+from cspd.profiles.read import read_profile
 
 pytestmark = pytest.mark.pure
 

@@ -1,0 +1,36 @@
+"""Finds profiles: the person's own files win over the shipped ones of the same name.
+
+What stands in them is `read`'s to judge. A broken one is said in the log, and the default rules are used instead.
+"""
+
+import logging
+from pathlib import Path
+
+from cspd.errors import CspError
+from cspd.paths import Paths
+from cspd.profiles.profile import Profile
+from cspd.profiles.read import read_profile
+
+log = logging.getLogger("csp.profiles")
+
+SHIPPED = Path(__file__).parent
+
+
+def profile_texts(paths: Paths) -> dict[str, str]:
+    """Every profile's text by its name."""
+    texts = {}
+    for folder in (SHIPPED, paths.profiles_dir):
+        for path in sorted(folder.glob("*.toml")) if folder.is_dir() else []:
+            try:
+                texts[path.stem] = path.read_text()
+            except (OSError, UnicodeDecodeError) as exc:
+                log.error("%s: %s", path, exc)
+    return texts
+
+
+def find_profile(name: str, paths: Paths) -> Profile:
+    try:
+        return read_profile(name, profile_texts(paths))
+    except CspError as exc:
+        log.error("%s: the default profile is used", exc)
+        return read_profile("default", {"default": (SHIPPED / "default.toml").read_text()})
