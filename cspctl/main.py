@@ -78,6 +78,7 @@ VERBS: dict[str, tuple[str, str, str, str]] = {
     "message": ("rooms", "message", "ID", "one message with every step of its deliveries"),
     "pause": ("rooms", "pause", "[NAME] [--room R]", "type nothing more into an agent, or into a whole room"),
     "resume": ("rooms", "resume", "[NAME] [--room R]", "the opposite of pause"),
+    "hook": ("hook", "hook", "EVENT", "report an event of an agent CLI's own hook, given as JSON on stdin"),
     "demo": ("demo", "demo", "", "two agents that talk, in an instance that is thrown away"),
     "version": ("main", "version", "", "the versions of cspctl and cspd"),
     "help": ("main", "help_verb", "[VERB]", "this list, or one verb's manual"),
@@ -94,6 +95,7 @@ class Shape:
         self.required: dict[str, str] = {}  # long name -> how the usage line shows it
         self.command = False
         self.least = 0
+        self.needed: list[str] = []  # the words that must be there, as the usage line names them
         self.most: float = 0
         tokens = iter(usage.split())
         for token in tokens:
@@ -103,7 +105,9 @@ class Shape:
             if token.strip("[").startswith("-"):
                 self._option(token, "" if token.endswith("]") else next(tokens))
             else:
-                self.least += not token.startswith("[")
+                if not token.startswith("["):
+                    self.least += 1
+                    self.needed.append(token)
                 self.most += float("inf") if "..." in token else 1
 
     def _option(self, token: str, value: str) -> None:
@@ -227,7 +231,9 @@ def check(shape: Shape, call: Call) -> None:
         if not call.flag(name):
             raise CspError("usage", f"{call.verb}: {shown}: this option is missing", hint)
     if len(call.words) < shape.least:
-        raise CspError("usage", f"{call.verb}: a word is missing", hint)
+        raise CspError(
+            "usage", f"{call.verb}: {shape.needed[len(call.words)].removesuffix('...')}: this word is missing", hint
+        )
     if len(call.words) > shape.most:
         raise CspError("usage", f"{call.verb}: {call.words[int(shape.most)]}: one word too many", hint)
 

@@ -54,7 +54,7 @@ def status(call: Call) -> int:
 
 
 def show(call: Call) -> int:
-    """KEY=VALUE lines; nested properties have dots: `cspctl show claude -p config.room --value`.
+    """KEY=VALUE lines; nested properties have dots: `cspctl show claude -p sidecar.pid --value`.
 
     -p may be given several times. Absent values are empty, lists are JSON.
     """

@@ -220,6 +220,7 @@ class UnitConfig:
     working_directory: Path = attrs.field(default=Path("~"), converter=expanded, validator=is_absolute)
     room: str = attrs.field(default="lobby", validator=is_name)
     autostart: bool = True
+    wire: bool = True  # add the profile's wiring to the command, so that the program's hooks reach us
     environment: dict[str, str] = attrs.field(factory=dict, validator=is_environment)
     restart: Restart = attrs.field(factory=Restart)
     stop: Stop = attrs.field(factory=Stop)

@@ -156,6 +156,7 @@ async def _serve_with(
             log.info("ready: %d agents, keeper %d", len(units), keeper.pid)
             await _wait_signals(daemon)
             if keeper.by_cspd:
+                manager.ending()
                 await keeper.end()
             nursery.cancel_scope.cancel()
         paths.control_socket.unlink(missing_ok=True)

@@ -33,8 +33,8 @@ EXIT_STATUS: Mapping[str, int] = {
 class CspError(Exception):
     """A refusal or failure that its reader can act on.
 
-    `code` is stable and lower-case-with-dashes; `sentence` has the form `what: which: why` and shows the value; `hint` is
-    an action; `data` is extra material for programs (for example `{"problems": [...]}`).
+    `code` is stable and lower-case-with-dashes; `sentence` has the form `what: which: why` and shows the value;
+    `hint` is an action; `data` is extra material for programs (for example `{"problems": [...]}`).
     """
 
     def __init__(self, code: str, sentence: str, hint: str = "", data: Mapping[str, Any] | None = None) -> None:

@@ -87,7 +87,7 @@ def _lock(paths: Paths) -> None:
     except BlockingIOError:
         pid = os.read(fd, 32).decode().strip()
         raise CspError(
-            "already-running", f"cspd: {paths.runtime}: runs already as process {pid}", "cspctl status"
+            "already-running", f"instance: {paths.runtime}: runs already, as process {pid}", "cspctl status"
         ) from None
     os.ftruncate(fd, 0)
     os.write(fd, f"{os.getpid()}\n".encode())

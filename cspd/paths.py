@@ -94,6 +94,10 @@ class Paths:
     def profiles_dir(self) -> Path:
         return self.config / "profiles"
 
+    def wiring_dir(self, name: str) -> Path:
+        """Files that the profile's wiring makes for one agent."""
+        return self.state / "wiring" / name
+
     @property
     def history_db(self) -> Path:
         return self.state / "history.db"

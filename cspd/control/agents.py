@@ -95,7 +95,8 @@ def agent_kill(services: Services, caller: Caller, params: Params) -> Any:
     number = int(name) if name.isdigit() else getattr(signal.Signals, full, None)
     if number is None or number not in signal.valid_signals():
         known = [each.name for each in signal.Signals]
-        raise CspError("invalid-params", f"signal: {name!r}: not a signal", nearest(full, known))
+        hint = nearest(full, known) or "`kill -l` lists them"
+        raise CspError("invalid-params", f"signal: {name!r}: not a signal", hint)
 
     async def answer() -> dict[str, Any]:
         await services.manager.kill(unit.name, number)
@@ -128,7 +129,7 @@ def agent_wait(services: Services, caller: Caller, params: Params) -> Any:
         if scope.cancelled_caught:
             raise CspError(
                 "timed-out",
-                f"agent: {unit.name}: not {wanted} within {timeout_sec:g} s: it is {now['state']}",
+                f"agent: {unit.name}: not {wanted} within {timeout_sec:g} s: it is {now['state']}, {now['activity']}",
             )
         return now
 

@@ -40,7 +40,9 @@ def chat_wait(services: Services, caller: Caller, params: Params) -> Any:
     async def answer() -> dict[str, Any]:
         with trio.move_on_after(timeout_sec):
             return {"message_id": message_id, "deliveries": await services.hub.wait_step(message_id, step)}
-        raise CspError("timed-out", f"message: {message_id}: not {step} within {timeout_sec:g} s")
+        deliveries = (await services.hub.store.message(message_id))[1].values()
+        now = ", ".join(f"{d.agent} {d.step}" + (f" ({d.reason})" if d.reason else "") for d in deliveries)
+        raise CspError("timed-out", f"message: {message_id}: not {step} within {timeout_sec:g} s: {now}")
 
     return answer()
 

@@ -71,6 +71,7 @@ METHODS: Mapping[str, Method] = {
     "agent.resume": agents.pause(False),
     "agent.screen": agents.agent_screen,
     "agent.explain": agents.agent_explain,
+    "agent.hook": sidecars.agent_hook,
     "chat.message": chat.chat_message,
     "chat.wait": chat.chat_wait,
     "chat.get": chat.chat_get,

@@ -96,3 +96,16 @@ def sidecar_ended(services: Services, caller: Caller, params: Params) -> None:
     """Its agent has ended and everything is drained: the last lines of its screen."""
     link = _link(caller)
     services.hub.last_lines[link.agent] = params.text("text").split("\n")[-10:]
+
+
+def agent_hook(services: Services, caller: Caller, params: Params) -> dict[str, Any]:
+    """A hook of an agent's own program reports an event: believed of the agent that it runs in, and of no other."""
+    told = {key: params.maybe_text(key) or "" for key in ("event", "subject", "prompt", "text")}
+    params.check()
+    agent = caller.identity.agent
+    if agent is None:
+        raise CspError("not-allowed", "agent.hook: asked from outside: only an agent's own hooks may report")
+    link = services.hub.links.get(agent)
+    if link is not None:  # else its sidecar is just being replaced: the screen tells the new one
+        link.post("sidecar.hook", told)
+    return {}

@@ -24,6 +24,7 @@ log = logging.getLogger("cspd.keeper")
 
 START_SEC = 20.0  # a new keeper imports what sidecars need: half a second, more on a loaded machine
 RETRY_SEC = 0.02
+SERVICE_SEC = 5.0
 STILLBORN_MAX = 3  # keepers in a row that end before they answer; the next would too
 
 Event = dict[str, Any]
@@ -68,27 +69,37 @@ class KeeperClient:
                 log.warning("keeper %d is gone", self.pid)
 
     async def _connect(self) -> LineStream:
-        """The living keeper's connection, or that of one started now."""
+        """The living keeper's connection, or that of one started now.
+
+        A keeper that was a service of its own is started again by the service manager, which gets its time for that.
+        """
         try:
             return await connect(self.paths.keeper_socket)
         except OSError:
             pass  # nobody listens there
+        if not self.by_cspd:
+            with trio.move_on_after(SERVICE_SEC):
+                return await self._retry()
         argv = [sys.executable, "-P", "-m", "cspd.keeper.main", "--by-cspd"]
         env = {**os.environ, "XDG_RUNTIME_DIR": str(self.paths.runtime.parent)}
         # A millisecond; trio's own way would make it a child that we are responsible for.
         process = os.posix_spawn(sys.executable, argv, env, setsid=True)  # noqa: ASYNC221
         trio.lowlevel.spawn_system_task(_reap, process)
         with trio.move_on_after(START_SEC):
-            while True:
-                try:
-                    return await connect(self.paths.keeper_socket)
-                except OSError:
-                    await trio.sleep(RETRY_SEC)
+            return await self._retry()
         raise CspError(
             "keeper-lost",
             f"keeper: {self.paths.keeper_socket}: did not answer within {START_SEC:g} s",
             "see the log",
         )
+
+    async def _retry(self) -> LineStream:
+        """Until somebody listens."""
+        while True:
+            try:
+                return await connect(self.paths.keeper_socket)
+            except OSError:
+                await trio.sleep(RETRY_SEC)
 
     async def _hello(self, task_status: trio.TaskStatus[None]) -> None:
         try:

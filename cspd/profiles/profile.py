@@ -116,7 +116,7 @@ class WiringFile:
 
 @attrs.frozen
 class Wiring:
-    """What is added to the person's command, so that the program's hooks reach us. Its own configuration is left alone."""
+    """What is added to the person's command, so that the program's hooks reach us. Its own files are left alone."""
 
     arguments: tuple[str, ...] = ()  # behind the command's own
     environment: Mapping[str, str] = attrs.field(factory=dict)

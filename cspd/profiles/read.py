@@ -20,6 +20,7 @@ KEYS = (
 )
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
+
 def read_profile(name: str, texts: Mapping[str, str]) -> Profile:
     """The profile `name` out of all profile texts by name; `extends` is followed.
 
@@ -117,14 +118,12 @@ def _typing(reader: Reader, table: dict[str, Any], base: Typing) -> Typing:
     words = ("queue_key", "interrupt_key", "mode_characters")
     choices = {"when_busy": ["hold", "type", "queue"], "proof": ["gone", "turn"]}
     given = {key: table.get(key, getattr(base, key)) for key in (*counts, *words, *choices)}
-    typing = attrs.evolve(
-        base,
-        **{key: reader.seconds(key, table, getattr(base, key), "typing") for key in times},
-        **{key: reader.count(f"typing.{key}", given[key], 1, 10) for key in counts},
-        **{key: reader.word(f"typing.{key}", given[key]) for key in words},
-        **{key: reader.choice(f"typing.{key}", given[key], known, known[0]) for key, known in choices.items()},
-        placeholders=reader.patterns("typing.placeholders", table.get("placeholders", [])) or base.placeholders,
-    )
+    found: dict[str, Any] = {key: reader.seconds(key, table, getattr(base, key), "typing") for key in times}
+    found |= {key: reader.count(f"typing.{key}", given[key], 1, 10) for key in counts}
+    found |= {key: reader.word(f"typing.{key}", given[key]) for key in words}
+    found |= {key: reader.choice(f"typing.{key}", given[key], known, known[0]) for key, known in choices.items()}
+    placeholders = reader.patterns("typing.placeholders", table.get("placeholders", [])) or base.placeholders
+    typing = attrs.evolve(base, **found, placeholders=placeholders)
     if typing.when_busy == "queue" and not typing.queue_key:
         reader.problem("typing.when_busy", "got 'queue', but queue_key names no key")
     return typing

@@ -77,9 +77,7 @@ class Decision:
     poll_in: float | None = None
 
 
-def decide(
-    profile: Profile, view: View, silent_sec: float, since_start: float, heard: Heard | None = None
-) -> Decision:
+def decide(profile: Profile, view: View, silent_sec: float, since_start: float, heard: Heard | None = None) -> Decision:
     """What the agent is doing. `silent_sec`: since its last output, or since its start when there was none."""
     scene = _Scene(view, input_box(profile, view), silent_sec)
     ranked = [(rule.priority, rule.kind, _vote(rule, scene)) for rule in profile.rules]

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import attrs
 
+from cspd.profiles.profile import Profile
 from cspd.sidecar.activity import Activity, Decision
 from cspd.sidecar.box import Anchor, Trace, is_empty, is_occupied
 from cspd.sidecar.delivery import HOLDS_KEYS, Delivery, End, Phase, Scene
@@ -32,7 +33,6 @@ from cspd.sidecar.orders import (
     Write,
 )
 from cspd.sidecar.person import Person
-from cspd.profiles.profile import Profile
 from cspd.sidecar.view import View
 
 __all__ = [

@@ -14,7 +14,7 @@ from cspd.sidecar.view import View
 
 TAIL_CHARS = 40  # of the last line; more would be cut by narrow boxes
 ROWS_ABOVE = 8  # a box wraps the tail over no more rows
-FRAME_CHARS = 40  # letters that a program puts behind a prompt: claude closes a long paste with `</pasted_content id=...>`
+FRAME_CHARS = 40  # letters that a program puts behind a prompt: claude ends a long one with `</pasted_content id=...>`
 
 
 class Place(enum.Enum):
@@ -51,7 +51,7 @@ class Anchor:
 
 
 def box_span(profile: Profile, view: View) -> tuple[int, int] | None:
-    """First row of the input box and the one behind its last: from the lowest prompt to the frame or blank row below."""
+    """First row of the input box and the one behind its last: from the lowest prompt to the frame or blank row."""
     box = profile.box
     for first in range(view.last_row, -1, -1):
         if not box.prompt.search(view.rows[first]):
@@ -98,7 +98,7 @@ def is_empty(profile: Profile, view: View, anchor: Anchor | None) -> bool:
 
 
 def is_occupied(profile: Profile, view: View) -> bool:
-    """Is text seen in the input, whoever put it there? What stands behind the cursor alone is a program's suggestion."""
+    """Is text seen in the input, whoever put it there? What stands only behind the cursor is a suggestion."""
     span = input_box(profile, view) if profile.box.cursor else None
     if span is None:
         return False
@@ -167,7 +167,7 @@ class Trace:
                 return bool(self.stands(view, place))
 
     def is_end_of(self, text: str) -> bool:
-        """Does this prompt, as a hook reports it, end with the typed text? A program may put a frame of its own around."""
+        """Does this prompt, as a hook reports it, end with the typed text? A program may put a frame around it."""
         return bool(self.tail) and self.tail in squeeze(text, self._letters)[-len(self.tail) - FRAME_CHARS :]
 
     def shown_elsewhere(self, view: View) -> bool:

@@ -8,10 +8,10 @@ import enum
 
 import attrs
 
+from cspd.profiles.profile import Profile
 from cspd.sidecar.activity import Activity, Decision
 from cspd.sidecar.box import Place, Trace, is_empty
 from cspd.sidecar.orders import Outgoing, Report, Write
-from cspd.profiles.profile import Profile
 from cspd.sidecar.view import View
 
 CANONICAL_MAX = 4000  # bytes; the tty silently drops what goes beyond 4095 in a line
@@ -19,7 +19,9 @@ PROOF_SEC = 0.05  # the text must stay away so long: a redraw clears and draws a
 GONE_SEC = 0.5  # the same after a dialog, where a box comes back late
 CLEAR_SEC = 1.0  # so long a ^C may take to empty the box
 RESERVE_SEC = 0.6  # of the pause: settle time, Enter and its proof
-TURN_SEC = 5.0  # after the text has left the input: for a sign that the program took it for a prompt
+# After the text has left the input, for a sign that the program took it as a prompt. gemini shows nothing for 5 s and more
+# after a prompt of 40 kB on a loaded machine.
+TURN_SEC = 60.0
 
 
 class Phase(enum.Enum):
@@ -263,12 +265,12 @@ class Delivery:
             self.proved(f"the text has left the input line, a turn has begun: {scene.decision.reason}")
         elif self.profile.typing.proof == "gone":
             self.proved(f"the text has left the input line: {line}")
-        elif not scene.dialog and self.trace.shown_elsewhere(scene.view):
-            self.proved(f"the text has left the input line and stands above it: {line}")
-        elif not scene.dialog and self.trace.stands(scene.view, self.place) and self.trace.alone(scene.view, self.place):
-            self.phase, self.gone_since = Phase.PROOF, None  # it was only a redraw
         elif scene.dialog:
             self.gone_since = scene.now
+        elif self.trace.shown_elsewhere(scene.view):
+            self.proved(f"the text has left the input line and stands above it: {line}")
+        elif self.trace.stands(scene.view, self.place) and self.trace.alone(scene.view, self.place):
+            self.phase, self.gone_since = Phase.PROOF, None  # it was only a redraw
         elif self._gone(scene, TURN_SEC):
             self.give_up("Enter was pressed and the text has left the input, but no turn was seen to begin")
         return []

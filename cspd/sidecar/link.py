@@ -22,6 +22,7 @@ log = logging.getLogger("csp-sidecar")
 QUEUE_MAX = (
     10_000  # reports for a cspd that is away; the oldest go first, the ledger still has the messages' last steps
 )
+AWAY_SEC = 0.2
 RETRY_FIRST_SEC = 0.02
 RETRY_MAX_SEC = 1.0
 
@@ -109,7 +110,7 @@ class Link:
             await self._wake.wait()
 
     async def drain(self, timeout_sec: float) -> None:
-        """Until everything is said, or cspd is not there to hear it."""
-        with trio.move_on_after(timeout_sec):
+        """Until everything is said. When cspd is away the ledger says it to the next sidecar."""
+        with trio.move_on_after(timeout_sec if self._peer is not None else AWAY_SEC):
             while self._queue:
                 await self._drained.wait()

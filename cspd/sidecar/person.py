@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 import attrs
 
+from cspd.profiles.profile import Profile
 from cspd.sidecar.activity import Activity
 from cspd.sidecar.box import Anchor, box_rows
 from cspd.sidecar.keystrokes import Draft, Kind, Line, Piece
 from cspd.sidecar.orders import Command, HumanLine, Write
-from cspd.profiles.profile import Profile
 from cspd.sidecar.view import View
 
 # More cannot be typed in the time that keys may wait; a larger paste ends the wait instead.

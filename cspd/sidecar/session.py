@@ -15,15 +15,15 @@ import attrs
 import trio
 
 from cspd.errors import CspError
+from cspd.profiles.profile import Hook, Profile
 from cspd.sidecar import orders, pty
-from cspd.sidecar.activity import Activity, Decision, decide
+from cspd.sidecar.activity import Activity, Decision, Heard, decide
 from cspd.sidecar.arbiter import Arbiter
 from cspd.sidecar.blackbox import LEDGER_KEPT, BlackBox
 from cspd.sidecar.clients import Client, Clients
 from cspd.sidecar.intent import Ear
 from cspd.sidecar.keystrokes import Kind as Key
 from cspd.sidecar.link import Link
-from cspd.profiles.profile import Profile
 from cspd.sidecar.repaint import repaint
 from cspd.sidecar.safetext import render
 from cspd.sidecar.terminal import Terminal
@@ -70,6 +70,9 @@ class Session:
     _welcome: bool = False  # cspd has answered our introduction
     _early: list[dict[str, Any]] = attrs.Factory(list)
     _recovered: list[orders.Report] = attrs.Factory(list)
+    _hook: tuple[str, Hook] | None = None  # the last that tells something of the agent's activity
+    _hook_at: float = 0.0
+    answer: str = ""  # of the last turn, as the agent's own hook gave it
 
     def __attrs_post_init__(self) -> None:
         entries = self.box.recover_ledger()
@@ -166,7 +169,8 @@ class Session:
         if view is None:
             return []
         now = trio.current_time()
-        decision = decide(self.profile, view, now - self._output_at, now - self._started_at)
+        heard = Heard(*self._hook, now - self._hook_at) if self._hook is not None else None
+        decision = decide(self.profile, view, now - self._output_at, now - self._started_at, heard)
         self._decision = decision
         waits = [decision.look_again_in, decision.poll_in if self.arbiter.queue else None]
         if due := [seconds for seconds in waits if seconds is not None]:
@@ -330,6 +334,8 @@ class Session:
                 self._handle(orders.PausedSet(trio.current_time(), params["paused"]))
             case "sidecar.settings":
                 self._take_settings(params)
+            case "sidecar.hook":
+                self.hooked(params)
             case "sidecar.screen":
                 return self.screen(params.get("scrollback") is True, params.get("ansi") is True)
             case "sidecar.explain":
@@ -337,6 +343,18 @@ class Session:
             case _:
                 raise CspError("no-such-method", f"method: {method!r}: not known to this sidecar")
         return {}
+
+    def hooked(self, params: dict[str, Any]) -> None:
+        """One of the agent's own hooks reports an event; what it means the profile says."""
+        now, event = trio.current_time(), params["event"]
+        meaning = self.profile.meaning(event, params["subject"])
+        if meaning is not Hook.NOTE:
+            self._hook, self._hook_at = (event, meaning), now
+        if meaning is Hook.PROMPT:
+            self._handle(orders.PromptAccepted(now, params["prompt"]))
+        elif meaning is Hook.END:
+            self.answer = params["text"]
+        self._look()
 
     def _deliver(self, params: dict[str, Any]) -> None:
         now = trio.current_time()

@@ -32,6 +32,7 @@ from cspd.unit.machine import (
 )
 from cspd.unit.policy import ExitStatus
 from cspd.unit.supervise import Supervised
+from cspd.unit.wiring import forget_wiring, wired
 
 log = logging.getLogger("cspd.unit")
 
@@ -66,6 +67,7 @@ class Manager:
     _held: dict[str, dict[str, Any]] = attrs.Factory(dict)  # the keeper's records of agents
     _awaited: dict[str, trio.Event] = attrs.Factory(dict)  # sidecars that have not yet found a new keeper
     _nursery: trio.Nursery | None = None
+    _ending: bool = False
     _lists: int = 0
 
     async def serve(
@@ -179,7 +181,13 @@ class Manager:
             self._compare(supervised, record)
         await supervised.remember()
 
+    def ending(self) -> None:
+        """The keeper stops all agents now: no end of one is a reason to start it again."""
+        self._ending = True
+
     def keeper_event(self, event: dict[str, Any]) -> None:
+        if self._ending:
+            return
         name = event["name"]
         supervised = self.units.get(name)
         match event["event"]:
@@ -278,6 +286,7 @@ class Manager:
             return  # somebody else was quicker
         self._scopes.pop(name).cancel()
         del self.units[name]
+        forget_wiring(name, self.paths)
         await self._release(name)
         supervised.notify()
 
@@ -288,11 +297,12 @@ class Manager:
             "stop_timeout_sec": config.stop.timeout_sec,
         }
         size = {"rows": config.terminal.rows, "columns": config.terminal.columns}
+        command, extra = wired(config, self.paths)
         return {
             "name": config.name,
             "incarnation": supervised.incarnation,
-            "argv": list(config.command),
-            "env": agent_environment(config, str(self.paths.control_socket)),
+            "argv": command,
+            "env": {**extra, **agent_environment(config, str(self.paths.control_socket))},
             "cwd": str(config.working_directory),
             **size,
             **stop,

@@ -61,7 +61,7 @@ def test_an_unknown_verb_or_option_suggests_the_nearest(capsys: Capture) -> None
         (["send", "hi"], "send: --to NAME[,NAME]: this option is missing"),
         (["send", "--to"], "send: --to: its value is missing"),
         (["send", "--urgent=yes", "--to", "a", "b"], "send: --urgent=yes: this option takes no value"),
-        (["start"], "start: a word is missing"),
+        (["start"], "start: NAME: this word is missing"),
         (["cat", "a", "b"], "cat: b: one word too many"),
         (["add", "a"], "add: the command is missing"),
         (["add", "a", "bash"], "add: bash: put -- before the command"),

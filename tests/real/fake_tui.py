@@ -41,7 +41,7 @@ class Manners:
     frozen_ms: int = 0  # reads nothing for so long after a paste
     redraw_ms: int = 0  # clears and draws everything again all the time
     busy_ms: int = 0  # works so long after each submit
-    dialog: str = ""  # opens one: "now", "paste" begins, "echo" shows, "submit"; "close" closes it
+    dialog: str = ""  # opens one: "now", "paste" begins, "cover" the pasted text, "echo" is seen, "submit"; or "close"
 
 
 class Fake:
@@ -49,7 +49,7 @@ class Fake:
 
     def __init__(self, folder: Path, manners: Manners) -> None:
         self.folder, self.manners = folder, manners
-        self.log = open(folder / "log", "a", buffering=1)  # noqa: SIM115: closed by the end of the process
+        self.log = open(folder / "log", "a", buffering=1)  # noqa: SIM115
         self.box = self.shown = ""
         self.transcript = ["FAKE 1.0"]
         self.pasting: bytearray | None = None
@@ -165,8 +165,8 @@ class Fake:
     def show(self, text: str) -> None:
         self.shown = text
         self.draw()
-        if self.manners.dialog == "echo":
-            self.apply({"dialog": "now"})
+        if self.manners.dialog in ("echo", "cover"):
+            self.after(60 * (self.manners.dialog == "echo"), lambda: self.apply({"dialog": "now"}))
 
     # --- Enter -----------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """A model on 127.0.0.1 for the real CLIs: answers by rules and writes down exactly which user texts reached it.
 
-    mock_model.py FOLDER      prints "PORT" when it listens; an agent's base URL is http://127.0.0.1:PORT/NAME
+    python -m real.clis.mock_model FOLDER     prints its port when it listens; NAME's URL is http://127.0.0.1:PORT/NAME
 
 FOLDER/NAME.jsonl: {"event": "received", "ts", "text"} once for each submitted text, "tool" with the name and arguments of
 each tool call that was answered, "answered" or "aborted" at the end of each answer. Standard library only.
@@ -17,10 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-try:
-    from dialects import DIALECTS, Answer, Json, Request, Said
-except ImportError:  # as part of the tests
-    from real.clis.dialects import DIALECTS, Answer, Json, Request, Said
+from real.clis.dialects import DIALECTS, Answer, Json, Request, Said
 
 # User texts that the CLIs themselves write into a conversation.
 INJECTED = re.compile(r"\s*(<(?!pasted_content|hook_prompt)[\w-]|# AGENTS\.md|\[Request interrupted)")
