@@ -203,6 +203,8 @@ class _Attachment:
         verdict = self._keys.judge(chunk)
         attached = self._phase is _Phase.ATTACHED and self._outcome is None
         if verdict is Verdict.DETACH or (chunk == _CTRL_C and not attached):
+            if attached and not self._read_only and (typed := self._keys.before(chunk)):
+                self._link.send(Kind.INPUT, typed)
             self._leave(0, f"detached from {self._name}")
         elif verdict is Verdict.PASS and attached and not self._read_only:
             self._link.send(Kind.INPUT, chunk)
@@ -237,6 +239,8 @@ class _Attachment:
             case Kind.REPAINT:
                 self._terminal.repaint(payload)
                 self._painted = True
+            case Kind.TAKEN:
+                self._link.taken(int.from_bytes(payload, "big"))
             case Kind.EXIT:
                 self._exited(_object(payload).get("status"))
             case _:
@@ -247,6 +251,7 @@ class _Attachment:
         incarnation = hello.get("incarnation")
         if incarnation is not None and incarnation == self._ended:
             return self._seek_again()  # the sidecar of the ended incarnation, on its way out
+        self._link.greeted(self._incarnation in (None, incarnation))
         self._incarnation, self._status = incarnation, None
         self._phase, self._been_attached = _Phase.ATTACHED, True
         self._since = time.monotonic()
@@ -301,6 +306,7 @@ class _Attachment:
             "columns": columns,
             "read_only": self._read_only,
             "scrollback": not self._painted,
+            "taken": True,
             "term": os.environ.get("TERM", ""),
         }
         return json.dumps(hello).encode()
@@ -316,7 +322,7 @@ class _Attachment:
         else:
             self._without_cspd = None
             if found.state == "backoff" or now - self._since > _SILENT_SEC:
-                self._show_waiting(found.reason or found.state)
+                self._show_waiting(found.reason or f"{found.state}, but its sidecar does not answer")
 
     def _give_up(self, found: Standing) -> None:
         what = f"{found.state}: {found.reason}" if found.reason else found.state

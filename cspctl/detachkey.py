@@ -18,6 +18,10 @@ _KITTY = re.compile(rb"\x1b\[(\d+)(?::(\d*))?(?::(\d*))?(?:;(\d*)(?::(\d*))?(?:;
 # CSI 27 ; modifiers ; code ~      (xterm's modifyOtherKeys)
 _XTERM = re.compile(rb"\x1b\[27;(\d+);(\d+)~")
 
+# Ordinary typing: printable characters, Enter, Tab, Backspace. A run of all byte values is none.
+_TYPED_BEFORE = re.compile(rb"[\r\n\t\x7f\x20-\x7e\x80-\xff]*")
+_TYPED_MAX = 64
+
 _SHIFT, _CTRL = 1, 4
 _LOCKS = 64 | 128  # caps lock and num lock are modifiers too; they do not make another key of it
 _RELEASE = 3
@@ -59,9 +63,9 @@ def parse(text: str) -> DetachKey | None:
 class KeyWatch:
     """Judges chunk after chunk of typed bytes, each as one read of the terminal gave it.
 
-    The key counts only when the chunk is nothing but the key (once, held down, or pressed again): a person's
-    press. Other data, a paste above all, may contain the byte and passes untouched; a bracketed paste even
-    when a read happens to cut it just there.
+    The key counts when the chunk is nothing but the key (once, held down, or pressed again), or ends with it behind
+    some ordinary typing that came in the same read: a person's press. Other data, a paste above all, may contain the
+    byte and passes untouched; a bracketed paste even when a read happens to cut it just there.
     """
 
     def __init__(self, key: DetachKey | None) -> None:
@@ -74,7 +78,15 @@ class KeyWatch:
         self._follow_paste(chunk)
         if self._key is None or pasting or len(chunk) > _LONGEST:
             return Verdict.PASS
-        return _only_the_key(self._key, chunk)
+        typed = _TYPED_BEFORE.match(chunk)
+        behind = chunk[typed.end() :] if typed and typed.end() <= _TYPED_MAX else chunk
+        verdict = _only_the_key(self._key, behind)
+        return verdict if behind is chunk or verdict is Verdict.DETACH else Verdict.PASS
+
+    def before(self, chunk: bytes) -> bytes:
+        """What was typed before the key, in a chunk that was judged DETACH."""
+        found = _TYPED_BEFORE.match(chunk)
+        return found[0] if found else b""
 
     def _follow_paste(self, chunk: bytes) -> None:
         seen = self._tail + chunk  # a mark may be cut anywhere; five bytes hold the most of one, never a whole one

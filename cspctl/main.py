@@ -10,7 +10,7 @@ import io
 import os
 import sys
 
-from cspd.errors import USAGE, CspError, nearest
+from cspd.errors import FAILED, USAGE, CspError, nearest
 
 TYPE_CHECKING = False  # a name that type checkers know; importing it from typing costs some milliseconds
 if TYPE_CHECKING:
@@ -271,6 +271,9 @@ def function_of(verb: str) -> Callable[[Call], int]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The program: exit status out, and never a traceback for what a person or cspd did."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by the caller: `cspctl list >&-`
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  # until the end of the process
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # an arrow must not end the program in a Latin-1 terminal
@@ -284,9 +287,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader had enough (`| head`). Python flushes stdout once more at its end: let that go nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_stdout()  # the reader had enough: `| head`
         return PIPE_CLOSED
+    except OSError as problem:
+        if problem.filename is not None:
+            raise  # a file of ours: a bug, unless its own code said so
+        _let_go_of_stdout()
+        report(CspError("failed", f"output: cannot be written: {(problem.strerror or str(problem)).lower()}"))
+        return FAILED
+
+
+def _let_go_of_stdout() -> None:
+    """Python flushes it once more at its end: let that go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def report(problem: CspError) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 
@@ -42,8 +43,13 @@ def say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
+# What a terminal may obey instead of showing, where JSON allows it raw: DEL, C1, marks that reorder the line.
+_OBEYED = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
 def print_json(value: object, *, indent: int | None = None) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=indent))
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    print(_OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def answer(as_json: bool, value: object, text: str = "") -> int:

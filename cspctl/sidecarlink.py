@@ -7,7 +7,7 @@ import socket
 from collections import deque
 from pathlib import Path
 
-from cspd.wire.frames import FrameSplitter, Kind, frame
+from cspd.wire.frames import HEADER_SIZE, FrameSplitter, Kind, frame
 
 _READ = 1 << 16
 
@@ -24,6 +24,9 @@ class SidecarLink:
         self._splitter = FrameSplitter()
         self._unsent: deque[bytes] = deque()
         self._sent = 0  # bytes of the first one
+        self._untaken: deque[bytes] = deque()  # input that was sent; no sidecar has said yet that it passed it on
+        self._parked: deque[bytes] = deque()  # typed for the connection before; waits for HELLO
+        self._taken = 0  # what the present sidecar has said to have passed on
         self._deaf = False  # the peer reads no more; what it has written may still be read
 
     @property
@@ -42,23 +45,42 @@ class SidecarLink:
         except OSError:
             sock.close()
             raise
-        self._socket, self._deaf = sock, False
+        self._socket, self._deaf, self._taken = sock, False, 0
         self._splitter = FrameSplitter()
-        self._unsent.appendleft(hello)
+        self._parked.extend(self._unsent)
+        self._unsent = deque([hello])
+        self.send_some()
+
+    def greeted(self, same: bool) -> None:
+        """HELLO was answered. What was typed before goes to the incarnation that it was typed for, or to none."""
+        if same:
+            self._unsent.extend(self._parked)
+        self._parked.clear()
         self.send_some()
 
     def close(self) -> None:
-        """End the connection. Kept is the input that no sidecar can have acted upon: half a frame is none."""
+        """End the connection. Kept is the input that no sidecar has passed on, as far as we were told."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
         self._sent = 0
-        self._unsent = deque(one for one in self._unsent if one[0] == Kind.INPUT)
+        kept = (*self._parked, *self._untaken, *self._unsent)
+        self._unsent = deque(one for one in kept if one[0] == Kind.INPUT)
+        self._parked.clear()
+        self._untaken.clear()
 
     def forget_input(self) -> None:
         """The agent it was typed for has ended."""
         self._unsent.clear()
+        self._untaken.clear()
+        self._parked.clear()
         self._sent = 0
+
+    def taken(self, count: int) -> None:
+        """The sidecar has passed on so many bytes of input on this connection."""
+        fresh, self._taken = count - self._taken, count
+        while self._untaken and fresh >= len(self._untaken[0]) - HEADER_SIZE:
+            fresh -= len(self._untaken.popleft()) - HEADER_SIZE
 
     def send(self, kind: Kind, payload: bytes) -> None:
         self._unsent.append(frame(kind, payload))
@@ -78,7 +100,9 @@ class SidecarLink:
                 self._deaf = True
                 return
             if self._sent == len(self._unsent[0]):
-                self._unsent.popleft()
+                whole = self._unsent.popleft()
+                if whole[0] == Kind.INPUT:
+                    self._untaken.append(whole)
                 self._sent = 0
 
     def receive(self) -> list[tuple[Kind, bytes]] | None:

@@ -119,7 +119,9 @@ class Terminal:
         self._waiting += RESET
         if self._shown is not Shown.AGENT:
             self._waiting += _KEEP_TITLE + b"\n" * self.size()[0]
-        self._waiting += b"\x1b[H\x1b[2J" + data
+        # Line by line: clearing the whole screen at once pushes it into the history of some terminals (tmux).
+        self._waiting += b"".join(b"\x1b[%d;1H\x1b[2K" % row for row in range(1, self.size()[0] + 1))
+        self._waiting += b"\x1b[H" + data
         self._shown, self._noted = Shown.AGENT, False
 
     def say(self, line: str) -> None:

@@ -193,7 +193,7 @@ def attach(call: Call) -> int:
         if cspd is None:
             return None
         with cspd:
-            return terminal.standing(cspd.call("agent.get", {"name": name}, ASK_SEC))
+            return terminal.standing(cspd.call("agent.get", {"name": name, "brief": True}, ASK_SEC))
 
     key = call.value("detach-key") or "^]"
     return terminal.attach(name, socket, read_only=call.flag("read-only"), detach_key=key, why_down=why_down)
@@ -201,7 +201,7 @@ def attach(call: Call) -> int:
 
 def _refuse_attach(call: Call, name: str) -> None:
     """Say at once what is wrong, unless the agent is about to have a terminal."""
-    agent = call.ask("agent.get", {"name": name})
+    agent = call.ask("agent.get", {"name": name, "brief": True})
     if agent["state"] in ("inactive", "failed"):
         raise CspError("not-active", f"agent: {name}: {agent['state']}", f"cspctl start {name}")
 

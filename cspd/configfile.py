@@ -259,10 +259,23 @@ def toml_files(directory: Path) -> list[Path]:
         return []
 
 
-def load_all(paths: Paths) -> tuple[DaemonConfig, dict[str, UnitConfig]]:
-    """Everything that is configured. Raises ConfigError with all problems of all files."""
+@attrs.frozen
+class Loaded:
+    """What could be read; `broken` has the problems of the unit files that could not, by name."""
+
+    daemon: DaemonConfig
+    units: dict[str, UnitConfig]
+    broken: dict[str, list[str]]
+
+
+def load_readable(paths: Paths) -> Loaded:
+    """What is configured, as far as it can be read: one bad unit file must not keep the other agents down.
+
+    Raises ConfigError for cspd.toml, which is nobody else's, and for a directory that cannot be read.
+    """
     daemon, problems = daemon_at(paths.daemon_file)
     units: dict[str, UnitConfig] = {}
+    broken: dict[str, list[str]] = {}
     try:
         profiles, files = known_profiles(paths), toml_files(paths.units_dir)
     except OSError as exc:
@@ -270,12 +283,21 @@ def load_all(paths: Paths) -> tuple[DaemonConfig, dict[str, UnitConfig]]:
         problems.append(f"{Path(exc.filename).name}: cannot be read: {exc.strerror}")
     for path in files:
         unit, more = unit_at(path, profiles)
-        problems += more
-        if unit is not None:
+        if more or unit is None:
+            broken[path.stem] = more
+        else:
             units[unit.name] = unit
     if daemon is None or problems:
-        raise ConfigError(problems)
-    return daemon, units
+        raise ConfigError([*problems, *(line for lines in broken.values() for line in lines)])
+    return Loaded(daemon, units, broken)
+
+
+def load_all(paths: Paths) -> tuple[DaemonConfig, dict[str, UnitConfig]]:
+    """Everything that is configured. Raises ConfigError with all problems of all files."""
+    loaded = load_readable(paths)
+    if loaded.broken:
+        raise ConfigError([line for lines in loaded.broken.values() for line in lines])
+    return loaded.daemon, loaded.units
 
 
 # --- writing

@@ -13,7 +13,7 @@ import attrs
 import trio
 
 from cspd.config import DaemonConfig, UnitConfig
-from cspd.configfile import known_profiles, load_all, read_unit
+from cspd.configfile import Loaded, known_profiles, load_all, load_readable, read_unit
 from cspd.control.call import Services
 from cspd.control.serve import serve_control
 from cspd.control.views import agent_json
@@ -110,7 +110,8 @@ class Daemon:
         await self._load(read_unit(path, known_profiles(self.paths)))
 
     async def remove_unit(self, name: str) -> None:
-        await self.manager.remove(name)
+        if name in self.manager.units or not self.paths.unit_file(check_agent_name(name)).exists():
+            await self.manager.remove(name)
         self.hub.remove_agent(name)
         self.paths.unit_file(name).unlink(missing_ok=True)
 
@@ -119,41 +120,37 @@ class Daemon:
 
 
 async def serve(paths: Paths, tail: LogTail) -> None:
-    """Run cspd until SIGTERM or SIGINT. Raises ConfigError for a broken configuration, before anything is started."""
-    config, units = load_all(paths)
+    """Run cspd until SIGTERM or SIGINT. Raises ConfigError for a broken cspd.toml, before anything is started."""
+    loaded = load_readable(paths)
+    for problems in loaded.broken.values():
+        for line in problems:
+            log.error("%s: left out", line)
     hub = Hub()
     async with open_history(paths.history_db, on_commit=hub.committed) as history:
         if history.quarantined:
             log.error("history: damaged: set aside as %s; a new one was begun", history.quarantined)
         await hub.start(history)
-        await _serve_with(paths, config, units, hub, history, tail)
+        await _serve_with(paths, loaded, hub, history, tail)
 
 
-async def _serve_with(
-    paths: Paths,
-    config: DaemonConfig,
-    units: dict[str, UnitConfig],
-    hub: Hub,
-    history: History,
-    tail: LogTail,
-) -> None:
+async def _serve_with(paths: Paths, loaded: Loaded, hub: Hub, history: History, tail: LogTail) -> None:
     manager: Manager
     keeper = KeeperClient(paths, lambda about: manager.keeper_list(about), lambda event: manager.keeper_event(event))
     daemon: Daemon
     manager = Manager(paths, keeper, lambda supervised: daemon.changed(supervised))
-    daemon = Daemon(paths, config, hub, manager, tail)
-    daemon._take(config)
+    daemon = Daemon(paths, loaded.daemon, hub, manager, tail)
+    daemon._take(loaded.daemon)
     services = Services(paths, hub, manager, daemon, trio.current_time())
     with listening_socket(paths.control_socket) as listener:
         async with trio.open_nursery() as nursery:
             await nursery.start(keeper.serve)
-            for unit in units.values():
+            for unit in loaded.units.values():
                 await hub.add_agent(gateway_agent(unit))
             nursery.start_soon(hub.expire)
             nursery.start_soon(_forget_old, daemon, history)
-            await nursery.start(manager.serve, list(units.values()))
+            await nursery.start(manager.serve, list(loaded.units.values()))
             await nursery.start(serve_control, listener, services)
-            log.info("ready: %d agents, keeper %d", len(units), keeper.pid)
+            log.info("ready: %d agents, keeper %d", len(loaded.units), keeper.pid)
             await _wait_signals(daemon)
             if keeper.by_cspd:
                 manager.ending()

@@ -5,6 +5,7 @@ What the methods mean is left to the callers. A send that was cut short closes t
 
 import inspect
 import os
+import select
 import socket
 import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -34,8 +35,55 @@ class Peer(NamedTuple):
     gid: int
 
 
-def peer_of(sock: trio.socket.SocketType) -> Peer:
+def peer_of(sock: trio.socket.SocketType | socket.socket) -> Peer:
     return Peer(*struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)))
+
+
+class Process(NamedTuple):
+    """`marked`: it was started with an agent's environment of this instance, whatever its parents say now."""
+
+    pid: int
+    session: int
+    marked: bool = False
+
+
+ANCESTORS_MAX = 200
+
+
+def ancestry_of(peer: Peer, control_socket: Path) -> list[Process]:
+    """The peer, its parent, its grandparent, up to init. Empty when it has ended: its pid may be somebody else's."""
+    try:
+        pidfd = os.pidfd_open(peer.pid)
+    except OSError:
+        return []
+    try:
+        found = _read_ancestry(peer.pid, control_socket)
+        return [] if select.select([pidfd], [], [], 0)[0] else found  # readable: it ended while we read
+    finally:
+        os.close(pidfd)
+
+
+def _read_ancestry(pid: int, control_socket: Path) -> list[Process]:
+    out: list[Process] = []
+    while pid > 0 and len(out) < ANCESTORS_MAX:
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as f:
+                fields = f.read().rpartition(b")")[2].split()
+        except OSError:
+            return []  # a parent ended while we climbed: what we have leads nowhere
+        out.append(Process(pid, int(fields[3]), _is_marked(pid, control_socket)))
+        pid = int(fields[1])
+    return out
+
+
+def _is_marked(pid: int, control_socket: Path) -> bool:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as f:
+            words = f.read().split(b"\0")
+        socket_is_ours = b"CSP_SOCKET=" + os.fsencode(control_socket) in words
+        return socket_is_ours and any(word.startswith(b"CSP_AGENT=") for word in words)
+    except OSError:
+        return False  # another user's: init, a login manager
 
 
 @attrs.define

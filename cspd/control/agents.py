@@ -21,6 +21,7 @@ def agent_list(services: Services, caller: Caller, params: Params) -> list[dict[
 
 
 def agent_get(services: Services, caller: Caller, params: Params) -> Any:
+    brief = params.flag("brief", False)  # nothing that only its sidecar knows
     unit = named_unit(services, params)
 
     async def answer() -> dict[str, Any]:
@@ -32,7 +33,7 @@ def agent_get(services: Services, caller: Caller, params: Params) -> Any:
             "working_directory": str(config.working_directory),
             "restart": config.restart.policy,
             "unit_file": str(services.paths.unit_file(unit.name)),
-            "last_lines": await _last_lines(services, unit.name),
+            "last_lines": [] if brief else await _last_lines(services, unit.name),
         }
 
     return answer()
@@ -63,7 +64,8 @@ def agent_load(services: Services, caller: Caller, params: Params) -> Any:
 
 def agent_remove(services: Services, caller: Caller, params: Params) -> Any:
     people_only(caller, "agent.remove")
-    name = named_unit(services, params).name
+    name = params.text("name")
+    params.check()
 
     async def answer() -> dict[str, Any]:
         await services.daemon.remove_unit(name)

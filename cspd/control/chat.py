@@ -22,9 +22,16 @@ def chat_message(services: Services, caller: Caller, params: Params) -> Any:
     meta, reply_to = params.meta("meta"), params.maybe_text("reply_to")
     urgent = params.flag("urgent", False)
     params.check()
-    meta |= {"reply_to": reply_to} if reply_to else {}
     meta |= {"urgent": True} if urgent else {}
-    return services.hub.post(caller.identity.name, to, content, room=room, meta=meta)
+    sender = caller.identity.name
+    if reply_to is None:
+        return services.hub.post(sender, to, content, room=room, meta=meta)
+
+    async def answer() -> dict[str, Any]:
+        meta["reply_to"] = (await services.hub.store.message(reply_to))[0].message_id
+        return await services.hub.post(sender, to, content, room=room, meta=meta)
+
+    return answer()
 
 
 def chat_wait(services: Services, caller: Caller, params: Params) -> Any:

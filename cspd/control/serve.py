@@ -12,8 +12,8 @@ import trio
 from cspd.control.call import Caller, Services
 from cspd.control.methods import dispatch
 from cspd.errors import CspError
-from cspd.gateway.identity import Identity, identify, read_ancestry
-from cspd.transport import LineStream, Peer, RpcPeer
+from cspd.gateway.identity import Identity, identify
+from cspd.transport import LineStream, Peer, RpcPeer, ancestry_of
 from cspd.wire import rpc
 
 log = logging.getLogger("cspd.control")
@@ -73,6 +73,6 @@ def who_is(peer: Peer, services: Services) -> Identity | CspError:
     agents = {unit.unit.pid: unit.name for unit in units if unit.unit.pid is not None}
     sidecars = {unit.sidecar_pid: unit.name for unit in units if unit.sidecar_pid is not None}
     try:
-        return identify(read_ancestry(peer.pid), agents, sidecars, services.manager.keeper.pid)
+        return identify(ancestry_of(peer, services.paths.control_socket), agents, sidecars, services.manager.keeper.pid)
     except CspError as exc:
         return exc

@@ -50,9 +50,8 @@ def sidecar_step(services: Services, caller: Caller, params: Params) -> Any:
     params.check()
 
     async def answer() -> dict[str, Any]:
-        await services.hub.recall(message_id)
         if step in (*STEPS, "refused", "expired", "unknown"):
-            services.hub.step(link.agent, message_id, step, reason, evidence)
+            await services.hub.step(link.agent, message_id, step, reason, evidence)
         return {}
 
     return answer()

@@ -66,6 +66,7 @@ class Hub:
     _subscribers: set[Subscriber] = attrs.Factory(set)
     # By message id, for those who wait for a step of it; gone when the last of them is.
     _waited: WeakValueDictionary[str, trio.Event] = attrs.Factory(WeakValueDictionary)
+    _unstored: set[tuple[str, str, str]] = attrs.Factory(set)  # (agent, message, step) that the disk did not take
     _expiry: trio.Event = attrs.Factory(trio.Event)
 
     @property
@@ -205,10 +206,23 @@ class Hub:
         except CspError as exc:
             log.warning("a step of a message that is not in the history: %s", exc)
 
-    def step(self, agent: str, message_id: str, step: str, reason: str, evidence: str) -> None:
-        """A sidecar reports how far a message is; `recall` it first."""
-        if agent in self.inboxes:
-            self._perform(agent, self.inboxes[agent].reported(message_id, step, reason, evidence))
+    async def step(self, agent: str, message_id: str, step: str, reason: str, evidence: str) -> None:
+        """A sidecar reports how far a message is; done when that is on disk.
+
+        Raises CspError when it could not be stored; said again, it is tried again.
+        """
+        await self.recall(message_id)
+        box = self.inboxes.get(agent)
+        if box is None or message_id not in self._messages:
+            return
+        key, told = (agent, message_id, step), inbox.Record(message_id, step, reason, evidence)
+        commands = box.reported(message_id, step, reason, evidence)
+        self._perform(agent, [command for command in commands if command != told])
+        if told not in commands and key not in self._unstored:
+            return  # a repetition
+        self._unstored.add(key)
+        await self.store.add_step(self._messages[message_id].seq, agent, step, reason, evidence, time.time())
+        self._unstored.discard(key)
 
     def _perform(self, agent: str, commands: Sequence[inbox.Command]) -> None:
         for command in commands:

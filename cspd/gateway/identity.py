@@ -1,7 +1,7 @@
 """Who is at the other end of a Unix socket, by the kernel's facts: peer credentials and process ancestry.
 
-A program that runs inside claude's terminal *is* claude; what it says of itself does not count. The pure decision is
-`identify`; `read_ancestry` reads /proc for it.
+A program that runs inside claude's terminal *is* claude; what it says of itself does not count. Pure: /proc is read by
+`transport.ancestry_of`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,15 +9,10 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from cspd.errors import CspError
+from cspd.transport import Process
 
 HUMAN = "human"
-ANCESTORS_MAX = 200
-
-
-@attrs.frozen
-class Process:
-    pid: int
-    session: int
+HINT = "run cspctl as a child of the agent, not as a daemon of its own"
 
 
 @attrs.frozen
@@ -37,8 +32,9 @@ def identify(
 ) -> Identity:
     """Who the first of `ancestry` is: it, its parent, its grandparent, and so on.
 
-    `agents` and `sidecars` map process ids to names. Raises CspError("not-identified") for an orphan of some agent that
-    left its session: the keeper is its parent now, and which agent it was cannot be known.
+    `agents` and `sidecars` map process ids to names. Raises CspError("not-identified") for a process that has ended,
+    and for one that left its agent's session and lost its parents: which agent it was cannot be known, and a person it
+    is not.
     """
     if ancestry and ancestry[0].pid in sidecars:
         return Identity(sidecars[ancestry[0].pid], sidecar=True)
@@ -47,24 +43,12 @@ def identify(
             return Identity(agents[process.pid])
         if process.session in agents:
             return Identity(agents[process.session])
-    if any(process.pid == keeper for process in ancestry):
+    if not ancestry:
+        raise CspError("not-identified", "sender: its process has ended: nobody can tell who it was", HINT)
+    if ancestry[0].marked or any(process.pid == keeper for process in ancestry):
         raise CspError(
             "not-identified",
             f"sender: process {ancestry[0].pid}: its agent cannot be told, its parents have ended",
-            "run cspctl as a child of the agent, not as a daemon of its own",
+            HINT,
         )
     return Identity()
-
-
-def read_ancestry(pid: int) -> list[Process]:
-    """From `pid` up to init. Empty when it has ended."""
-    out: list[Process] = []
-    while pid > 0 and len(out) < ANCESTORS_MAX:
-        try:
-            with open(f"/proc/{pid}/stat", "rb") as f:
-                fields = f.read().rpartition(b")")[2].split()
-        except OSError:
-            break
-        out.append(Process(pid, int(fields[3])))
-        pid = int(fields[1])
-    return out

@@ -22,8 +22,7 @@ class Route:
 
 @attrs.define
 class Rooms:
-    """`home` maps each agent to the room of its unit file; `joined` holds what came on top; `topics` the known rooms.
-    """
+    """`home` has the room of each agent's unit file, `joined` what came on top, `topics` the known rooms."""
 
     home: dict[str, str] = attrs.Factory(dict)
     joined: dict[str, set[str]] = attrs.Factory(dict)

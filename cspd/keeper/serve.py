@@ -30,7 +30,16 @@ from cspd.keeper.registry import (
     Tell,
     TellSidecar,
 )
-from cspd.keeper.spawn import Terminal, close_quietly, exit_status, fork_agent, fork_sidecar, ignores, session_members
+from cspd.keeper.spawn import (
+    Terminal,
+    close_quietly,
+    exit_status,
+    exit_status_of,
+    fork_agent,
+    fork_sidecar,
+    ignores,
+    session_members,
+)
 from cspd.paths import Paths
 from cspd.transport import listening_socket
 from cspd.wire.version import PROTOCOL, check_protocol
@@ -335,12 +344,13 @@ class Keeper:
         return {}
 
     def _watch(self, pidfd: int, pid: int) -> None:
-        """For a process that is not our child: its end shows on the pidfd, its status is not known."""
+        """For a process that is not our child: its end shows on the pidfd."""
 
         def ended(fd: Any, _: int) -> None:
             self._selector.unregister(fd)
+            status = exit_status_of(fd)
             os.close(fd)
-            self._perform(self.registry.reaped(pid, {}, time.monotonic(), time.time()))
+            self._perform(self.registry.reaped(pid, status, time.monotonic(), time.time()))
 
         self._selector.register(pidfd, selectors.EVENT_READ, ended)
 

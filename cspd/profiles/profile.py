@@ -138,6 +138,7 @@ class Profile:
     hooks: Mapping[str, Hook] = attrs.field(factory=dict)  # by "EVENT" or "EVENT:SUBJECT"
     wiring: Wiring = Wiring()
     starting_sec: float = 10.0  # a blank screen means `starting` for so long
+    own_words_only: bool = False  # keywords in the output of its children are not heard: it is a shell
     poll_sec: float = 1.0  # what no output announces (who reads the tty) is looked at so often
 
     @property

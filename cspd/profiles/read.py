@@ -16,7 +16,7 @@ from cspd.profiles.reader import Reader, hint
 
 KEYS = (
     *("extends", "programs", "versions_tested", "rule", "drop_rules", "typing", "box", "hooks", "wiring"),
-    *("starting_sec", "poll_sec"),
+    *("starting_sec", "poll_sec", "own_words_only"),
 )
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -76,6 +76,7 @@ def _profile(reader: Reader, name: str, document: dict[str, Any], base: Profile)
         hooks=_hooks(reader, reader.table("hooks", document)) or base.hooks,
         wiring=_wiring(reader, reader.table("wiring", document)) if "wiring" in document else base.wiring,
         starting_sec=reader.seconds("starting_sec", document, base.starting_sec),
+        own_words_only=reader.flag("own_words_only", document.get("own_words_only", base.own_words_only)),
         poll_sec=reader.seconds("poll_sec", document, base.poll_sec),
     )
 

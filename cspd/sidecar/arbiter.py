@@ -18,7 +18,6 @@ from cspd.sidecar.orders import (
     CancelTimer,
     Command,
     Fact,
-    HumanLine,
     HumanTyped,
     Look,
     Looked,
@@ -34,28 +33,6 @@ from cspd.sidecar.orders import (
 )
 from cspd.sidecar.person import Person
 from cspd.sidecar.view import View
-
-__all__ = [
-    "AgentEnded",
-    "Arbiter",
-    "CancelTimer",
-    "Command",
-    "Fact",
-    "HumanLine",
-    "HumanTyped",
-    "Look",
-    "Looked",
-    "MessageArrived",
-    "MessageWithdrawn",
-    "Outgoing",
-    "PausedSet",
-    "Phase",
-    "PromptAccepted",
-    "Report",
-    "SetTimer",
-    "TimerFired",
-    "Write",
-]
 
 FINAL = frozenset({"submitted", "turn_started", "turn_ended", "refused", "expired", "unknown"})
 

@@ -5,6 +5,7 @@ Compares letters and digits only: terminals wrap, indent and draw frames. What f
 """
 
 import enum
+import re
 import unicodedata
 
 import attrs
@@ -108,6 +109,10 @@ def is_occupied(profile: Profile, view: View) -> bool:
     return bool(profile.box.prompt.sub("", view.before_cursor).strip())
 
 
+# An empty line that Python and its kin ask for behind a pasted block; Enter on it submits the block.
+_CONTINUATION = re.compile(r"\.\.\.\s*$")
+
+
 @attrs.frozen
 class Trace:
     """Typed text and the screen before it: recognises the text when it shows."""
@@ -115,6 +120,7 @@ class Trace:
     profile: Profile
     anchor: Anchor
     tail: str
+    block: bool  # it goes as one paste, so that a REPL may take its Enter for one more line of a block
     _letters: Letters
     _on_screen: int  # how often the tail stood on the screen before
     _placeholders: int
@@ -125,7 +131,7 @@ class Trace:
         # Emulators agree about ASCII; other letters, then other signs, are taken only when there is little else.
         letters = next((kind for kind in Letters if len(squeeze(last, kind)) >= ENOUGH[kind]), Letters.ALL)
         tail = squeeze(last, letters)[-TAIL_CHARS:]
-        blind = cls(profile, Anchor.of(profile, view), tail, letters, 0, 0)
+        blind = cls(profile, Anchor.of(profile, view), tail, view.bracketed_paste, letters, 0, 0)
         return attrs.evolve(blind, on_screen=blind._count(view), placeholders=blind._count_placeholders(view))
 
     def seen(self, view: View) -> Place | None:
@@ -190,6 +196,9 @@ class Trace:
         """
         line = view.before_cursor
         shown = squeeze(line, self._letters)
+        if self.block and _CONTINUATION.match(line) and not _CONTINUATION.match(self.anchor.before):
+            row = view.line_start(view.cursor[0])
+            return self._squeezed(view.rows[max(0, row - ROWS_ABOVE) : row]).endswith(self.tail)
         if not shown or line.rstrip() == self.anchor.before:
             return False
         if shown.endswith(self.tail) or (not whole and self.tail in shown):

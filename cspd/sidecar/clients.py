@@ -39,6 +39,8 @@ class Client:
     read_only: bool = False
     scrollback: bool = True  # has not yet got it into its own history
     attached: bool = False
+    wants_taken: bool = False
+    taken: int = 0  # bytes of input
     outbox: Outbox = attrs.Factory(Outbox)
     keystrokes: Keystrokes = attrs.Factory(Keystrokes)
     _wake: trio.Event = attrs.Factory(trio.Event)
@@ -98,6 +100,7 @@ class Host(Protocol):
     """What the clients are attached to."""
 
     def greeting(self) -> dict[str, Any]: ...
+    def admit(self, client: Client) -> None: ...
     def attach(self, client: Client) -> None: ...
     def detached(self, client: Client) -> None: ...
     def resized(self, client: Client) -> None: ...
@@ -200,10 +203,12 @@ class Clients:
             hello = _json(payload) if kind is Kind.HELLO else {}
             check_protocol(hello.get("protocol"), "attach")
             client.rows, client.columns = _size(hello)
+            self.host.admit(client)
         except CspError as exc:
             client.push(Kind.REFUSED, json.dumps(rpc.error_object(exc)).encode())
             return []
         client.read_only = hello.get("read_only") is True
+        client.wants_taken = hello.get("taken") is True
         client.scrollback = hello.get("scrollback") is not False
         client.push(Kind.HELLO, json.dumps({"protocol": PROTOCOL, **self.host.greeting()}).encode())
         client.attached = True
@@ -215,6 +220,9 @@ class Clients:
         match kind:
             case Kind.INPUT if not client.read_only:
                 self.host.typed(client, payload)
+                if client.wants_taken:
+                    client.taken += len(payload)
+                    client.push(Kind.TAKEN, client.taken.to_bytes(8, "big"))
                 await self.host.wait_input_room()
             case Kind.RESIZE:
                 client.rows, client.columns = _size(_json(payload))

@@ -19,9 +19,9 @@ PROOF_SEC = 0.05  # the text must stay away so long: a redraw clears and draws a
 GONE_SEC = 0.5  # the same after a dialog, where a box comes back late
 CLEAR_SEC = 1.0  # so long a ^C may take to empty the box
 RESERVE_SEC = 0.6  # of the pause: settle time, Enter and its proof
-# After the text has left the input, for a sign that the program took it as a prompt. gemini shows nothing for 5 s and more
-# after a prompt of 40 kB on a loaded machine.
-TURN_SEC = 60.0
+TURN_SEC = (
+    60.0  # after the text has left the input, for a sign of a turn: gemini needs 5 s for 40 kB on a loaded machine
+)
 
 
 class Phase(enum.Enum):
@@ -218,7 +218,7 @@ class Delivery:
         self.phase, self.entered_at, self.gone_since = Phase.PROOF, scene.now, None
         self.enters += 1
         typing = self.profile.typing
-        queues = typing.when_busy == "queue" and scene.decision.activity is Activity.BUSY
+        queues = typing.when_busy == "queue" and scene.turn_began
         return [Write(typing.queue_key.encode() if queues else b"\r")]
 
     def _blocked(self, scene: Scene) -> list[Write | Report]:
@@ -241,7 +241,7 @@ class Delivery:
             return []
         stands = self.trace.stands(scene.view, self.place)
         if stands is False or (stands is None and scene.turn_began):
-            if self._gone(scene, PROOF_SEC):
+            if self._gone(scene, 0.0 if self._turn_is_new(scene) else PROOF_SEC):
                 self.phase = Phase.TURN
                 return self._await_turn(scene)
             return []
@@ -257,6 +257,11 @@ class Delivery:
                 return self._press_enter(scene)
             self.give_up(f"the text still stands in the input line, Enter was pressed {self.enters} times")
         return []
+
+    def _turn_is_new(self, scene: Scene) -> bool:
+        """Is what we see a turn that our Enter began? Then it proves the submit without a second look."""
+        typing = self.profile.typing
+        return scene.turn_began and typing.proof == "turn" and typing.when_busy == "hold"
 
     def _await_turn(self, scene: Scene) -> list[Write | Report]:
         """The text has left the input. That the program took it as a prompt is seen where the profile asks for it."""

@@ -102,6 +102,9 @@ class Link:
                 except CspError as exc:
                     if exc.code == "unreachable":
                         raise
+                    if exc.code in ("storage", "busy"):
+                        await trio.sleep(RETRY_MAX_SEC)  # the disk is full: nothing is forgotten until it is not
+                        continue
                     log.warning("%s: %s", method, exc)  # refused: saying it again would not help
                 if self._queue and self._queue[0] == (method, params):
                     self._queue.popleft()

@@ -123,6 +123,16 @@ def line_discipline(master: int, leader: int) -> LineDiscipline:
     )
 
 
+def reaped(pid: int) -> tuple[bytes, ...]:
+    """Changes whenever the process has waited for a child that ended: what its children cost, in /proc/PID/stat."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as f:
+            fields = f.read().rpartition(b")")[2].split()
+    except OSError:
+        return ()
+    return (fields[8], fields[10], fields[13], fields[14])  # cminflt, cmajflt, cutime, cstime
+
+
 # Names of the kernel functions in which a process sleeps (seen with Linux 5.10 to 6.18). What polls may wait for
 # anything.
 _READING = frozenset({"wait_woken", "n_tty_read"})

@@ -35,8 +35,20 @@ def make_safe(text: str) -> str:
     return text
 
 
-def render(template: str, sender: str, content: str, *, room: str = "", to: str = "", message_id: str = "") -> str:
-    """The text to type: the template filled in one pass, so that a value is never read as a placeholder."""
+def render(
+    template: str,
+    sender: str,
+    content: str,
+    *,
+    room: str = "",
+    to: str = "",
+    message_id: str = "",
+    mode_characters: str = "",
+) -> str:
+    """The text to type: the template filled in one pass, so that a value is never read as a placeholder.
+
+    `mode_characters` switch the program's mode when they come first; a template that begins so gets a word before it.
+    """
     values = {
         "from": _one_line(sender),
         "room": _one_line(room),
@@ -45,7 +57,8 @@ def render(template: str, sender: str, content: str, *, room: str = "", to: str 
         "content": defuse(make_safe(content), template),
     }
     filled = _PLACEHOLDER.sub(lambda found: values[found[1]], template)
-    if template.lstrip().startswith("{"):
+    first = template.lstrip()[:1]
+    if first == "{" or first in mode_characters:
         # The first character decides the mode of some CLIs (`!`, `/`, `#`): it must never be a peer's.
         filled = "message: " + filled
     return make_safe(filled)

@@ -28,12 +28,14 @@ from cspd.sidecar.repaint import repaint
 from cspd.sidecar.safetext import render
 from cspd.sidecar.terminal import Terminal
 from cspd.sidecar.view import View
+from cspd.transport import ancestry_of, peer_of
 from cspd.wire.frames import Kind
 
 log = logging.getLogger("csp-sidecar")
 
 # A look costs about a millisecond, and output comes in hundreds of pieces a second.
 LOOK_DELAY_SEC = 0.05
+SEEN_SEC = 1.0  # a submitted line that has not shown on the screen after this is kept to ourselves
 TYPING_LOOK_SEC = 0.003  # while a message waits for its echo
 
 
@@ -67,6 +69,8 @@ class Session:
     _timer_at: float | None = None
     _alarm_moved: trio.Event = attrs.Factory(trio.Event)
     _said: int = 0
+    _submitted: list[tuple[str, float]] = attrs.Factory(list)  # lines of a person, until they are seen or forgotten
+    _reaped: tuple[bytes, ...] = ()  # what `pty.reaped` said when Enter was last pressed
     _welcome: bool = False  # cspd has answered our introduction
     _early: list[dict[str, Any]] = attrs.Factory(list)
     _recovered: list[orders.Report] = attrs.Factory(list)
@@ -116,7 +120,7 @@ class Session:
     def _listen(self, data: bytes) -> None:
         if not self.settings["share_keywords"]:
             return
-        listening = not self.terminal.alternate and self._in_foreground()
+        listening = not self.terminal.alternate and self._in_foreground() and not self._ran_a_job()
         for said in self.ear.hear(data, listening=listening):
             self._said += 1
             params = {
@@ -125,6 +129,10 @@ class Session:
                 "said_id": f"{self.name}-{self.incarnation}-{self._said}",
             }
             self.link.report("sidecar.said", params)
+
+    def _ran_a_job(self) -> bool:
+        """Has a child ended since Enter was pressed? Then what shows may be its output, not the shell's own words."""
+        return self.profile.own_words_only and pty.reaped(self.pid) != self._reaped
 
     def _in_foreground(self) -> bool:
         try:
@@ -179,6 +187,8 @@ class Session:
         if decision.activity is not self._published and decision.pending is not self._published:
             self._published = decision.activity
             self.link.mention("sidecar.activity", {"activity": decision.activity.value, "reason": decision.reason})
+        if self._submitted:
+            self._share_seen(view)
         return self.arbiter.handle(orders.Looked(now, view, decision))
 
     def _publish(self) -> None:
@@ -198,6 +208,8 @@ class Session:
         while todo:
             match todo.popleft():
                 case orders.Write(data):
+                    if self.profile.own_words_only and b"\r" in data:
+                        self._reaped = pty.reaped(self.pid)
                     self.writer.write(data)
                     self.ear.wrote(data.decode("utf-8", "replace"))
                 case orders.SetTimer(at):
@@ -211,8 +223,24 @@ class Session:
                     self._report(message_id, step, reason, evidence)
                 case orders.HumanLine(text, _):
                     self.ear.wrote(text + "\r")
-                    if self.settings["share_input"]:
-                        self.link.report("sidecar.line", {"text": text})
+                    self._submitted.append((text, trio.current_time() + SEEN_SEC))
+                    self._share_seen(self.view())
+
+    def _share_seen(self, view: View | None) -> None:
+        """Tell the room what a person submitted, once the screen has shown it: what never shows is a secret.
+
+        A line that was typed ahead is judged by the terminal of that moment, and may yet be read with echo off.
+        """
+        shown = "".join("".join(line.split()) for line in view.lines()) if view is not None else ""
+        now, waiting, self._submitted = trio.current_time(), self._submitted, []
+        for text, until in waiting:
+            if "".join(text.split()) in shown:
+                if self.settings["share_input"]:
+                    self.link.report("sidecar.line", {"text": text})
+            elif now < until:
+                self._submitted.append((text, until))
+        if self._submitted:
+            self._look_soon(LOOK_DELAY_SEC)
 
     def _report(self, message_id: str, step: str, reason: str, evidence: str) -> None:
         entry = {"message_id": message_id, "step": step, "reason": reason, "ts": time.time()}
@@ -238,6 +266,12 @@ class Session:
 
     def greeting(self) -> dict[str, Any]:
         return {"agent": self.name, "incarnation": self.incarnation, "pid": self.pid}
+
+    def admit(self, client: Client) -> None:
+        """Raises CspError("inside"): an agent's terminal that shows itself would paint for ever."""
+        inside = ancestry_of(peer_of(client.sock), self.control_socket)
+        if any(process.pid == self.pid or process.session == self.pid for process in inside):
+            raise CspError("inside", f"agent: {self.name}: this is its own terminal", "attach from another one")
 
     def attach(self, client: Client) -> None:
         if not client.read_only:
@@ -277,11 +311,14 @@ class Session:
     def typed(self, client: Client, data: bytes) -> None:
         now = trio.current_time()
         pieces = tuple(client.keystrokes.feed(data, now))
+        submits = any(piece.kind is Key.ENTER for piece in pieces)
         if client is not self._leader:
             if not any(piece.typed for piece in pieces):
                 return  # its terminal answers a query that the leader's answers too
             self._lead(client)
-        view = self.view() if any(piece.kind is Key.ENTER for piece in pieces) else None
+        if submits:
+            self._look()  # what it is doing now decides whether the line is for the room
+        view = self.view() if submits else None
         self._handle(orders.HumanTyped(now, pieces, view, in_paste=client.keystrokes.in_paste))
 
     def repaint(self, client: Client) -> bytes:
@@ -366,6 +403,7 @@ class Session:
             room=params["room"],
             to=to if isinstance(to, str) else ", ".join(to),
             message_id=params["message_id"],
+            mode_characters=self.profile.typing.mode_characters,
         )
         expires_at = now + (params["expires_ts"] - time.time())
         message = orders.Outgoing(params["message_id"], text, expires_at, params.get("urgent") is True)

@@ -17,7 +17,7 @@ import trio
 from cspd.config import UnitConfig
 from cspd.errors import CspError, nearest
 from cspd.keeper.client import KeeperClient
-from cspd.paths import Paths
+from cspd.paths import AGENT_NAME, Paths
 from cspd.unit.machine import (
     Absent,
     Adopted,
@@ -92,6 +92,10 @@ class Manager:
         try:
             return self.units[name]
         except KeyError:
+            if AGENT_NAME.fullmatch(name) and (path := self.paths.unit_file(name)).exists():
+                raise CspError(
+                    "no-such-agent", f"agent: {name!r}: {path} is not loaded", "`cspctl reload` says what is wrong"
+                ) from None
             hint = nearest(name, self.units) or "`cspctl list` shows them all"
             raise CspError("no-such-agent", f"agent: {name!r}: not known", hint) from None
 
@@ -154,9 +158,9 @@ class Manager:
         supervised.feed(Exited(ExitStatus.from_plain(record["exited"]), trio.current_time()))
 
     async def _stop_strangers(self) -> None:
-        """Agents that the keeper holds although their unit file has gone meanwhile."""
+        """Agents that the keeper holds although their unit file has gone meanwhile. One with errors has not gone."""
         for name, record in list(self._held.items()):
-            if name not in self.units and record["exited"] is None:
+            if name not in self.units and record["exited"] is None and not self.paths.unit_file(name).exists():
                 log.warning("%s: runs without a unit file: stopping it", name)
                 await self.keeper.tell("signal", name=name, signal=signal.SIGTERM, to="main")
 

@@ -52,6 +52,7 @@ class Kind(IntEnum):
     OUTPUT = 4  # sidecar: bytes of the PTY, untouched
     REPAINT = 5  # sidecar: bytes for a terminal that was reset and cleared by the client just before
     EXIT = 6  # sidecar: JSON {"status": ...}, the incarnation has ended; the socket closes after it
+    TAKEN = 8  # sidecar, when HELLO has "taken": eight bytes, how much input it has passed on; the rest is sent again
     REFUSED = 7  # sidecar: JSON of a CspError, instead of HELLO
 
 

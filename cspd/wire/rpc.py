@@ -102,7 +102,7 @@ def _finite(text: str) -> float:
 
 
 def decode(line: bytes) -> Request | Response:
-    """Read one message; raises CspError("parse-error" or "invalid-request"), its data holding the id when there is one."""
+    """Read one message; raises CspError("parse-error" or "invalid-request"), with the id when it is known."""
     try:
         body = json.loads(line, parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError) as exc:

@@ -21,7 +21,8 @@ pytestmark = pytest.mark.real
 DEADLINE_SEC = 20.0
 
 KEEP_TITLE, TITLE_BACK = b"\x1b[22;0t", b"\x1b[23;0t"
-ROOM = RESET + KEEP_TITLE + b"\n" * 10 + b"\x1b[H\x1b[2J"  # the old screen goes into the terminal's history
+CLEARED = b"".join(b"\x1b[%d;1H\x1b[2K" % row for row in range(1, 11)) + b"\x1b[H"
+ROOM = RESET + KEEP_TITLE + b"\n" * 10 + CLEARED  # the old screen goes into the terminal's history
 
 # A cspctl that asks a file instead of cspd. Its terminal is its controlling terminal, as in a shell.
 PROGRAM = """
@@ -264,7 +265,7 @@ def test_a_second_picture_does_not_push_the_screen_up_again(desk: Desk) -> None:
     sidecar = desk.attach()
     sidecar.send(Kind.REPAINT, b"AGAIN")
     desk.wait_shown(b"AGAIN")
-    assert desk.shown.endswith(RESET + b"\x1b[H\x1b[2JAGAIN")
+    assert desk.shown.endswith(RESET + CLEARED + b"AGAIN")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT])
@@ -367,7 +368,25 @@ def test_a_crashed_sidecar_is_replaced_in_silence_and_keys_wait_for_the_next(des
     assert second.expect(Kind.INPUT) == b"kept"
     desk.wait_shown(b"BACK")
     assert b"claude" not in desk.shown
-    assert desk.shown.endswith(RESET + b"\x1b[H\x1b[2JBACK")
+    assert desk.shown.endswith(RESET + CLEARED + b"BACK")
+
+
+def test_input_that_no_sidecar_has_passed_on_is_sent_again_to_the_same_incarnation_only(desk: Desk) -> None:
+    first = desk.attach()
+    desk.type(b"taken")
+    wait_until(lambda: first.typed() == b"taken", first.pump)
+    first.send(Kind.TAKEN, (5).to_bytes(8, "big"))
+    desk.type(b"lost")
+    wait_until(lambda: first.typed() == b"takenlost", first.pump)
+    first.conn.close()
+    second = desk.accept()
+    second.greet()
+    assert second.expect(Kind.INPUT) == b"lost"
+    second.conn.close()
+    third = desk.accept()
+    third.greet(incarnation=2)
+    desk.type(b"new")
+    assert third.expect(Kind.INPUT) == b"new"
 
 
 def test_an_agent_that_restarts_is_awaited_and_painted_anew(desk: Desk) -> None:

@@ -44,7 +44,6 @@ def test_every_encoding_of_the_pressed_key_detaches(chunk: bytes) -> None:
     [
         b"",
         b"]",
-        b"x\x1d",
         b"\x1dx",
         b"\x1b",
         b"\x1b[93u",
@@ -112,6 +111,19 @@ def test_a_bracketed_paste_cut_anywhere_never_detaches(before: bytes, after: byt
 
 
 @given(st.binary(min_size=1, max_size=300))
-def test_judging_never_fails_and_plain_text_always_passes(chunk: bytes) -> None:
+def test_judging_never_fails_and_the_key_before_other_bytes_always_passes(chunk: bytes) -> None:
     assert judge(chunk) in Verdict
-    assert judge(b"a" + chunk) is Verdict.PASS
+    assert judge(b"\x1d" + chunk + b"a") is Verdict.PASS
+
+
+@pytest.mark.parametrize("typed", [b"ls\r", b"x", "grüße ".encode(), b"\x7f\x7f", b"a" * 64])
+def test_the_key_behind_ordinary_typing_in_the_same_read_detaches_and_the_typing_counts(typed: bytes) -> None:
+    for key in (b"\x1d", b"\x1b[93;5u"):
+        watch = KeyWatch(parse("^]"))
+        assert watch.judge(typed + key) is Verdict.DETACH
+        assert watch.before(typed + key) == typed
+
+
+@pytest.mark.parametrize("bulk", [bytes(range(0x1E)), b"a" * 65 + b"\x1d", b"\x1b[A\x1d"])
+def test_the_key_behind_anything_else_passes(bulk: bytes) -> None:
+    assert judge(bulk) is Verdict.PASS

@@ -91,15 +91,18 @@ def test_standard_input_or_output_that_is_no_terminal_is_refused(outer: Outer) -
         os.close(write)
 
 
+CLEARED = b"".join(b"\x1b[%d;1H\x1b[2K" % row for row in range(1, 7)) + b"\x1b[H"
+
+
 def test_the_first_picture_pushes_the_old_screen_up_and_the_second_does_not(outer: Outer) -> None:
     with Terminal(outer.slave, outer.slave) as terminal:
         terminal.repaint(b"one")
         assert terminal.write_some()
         first = outer.take()
-        assert first.endswith(RESET + b"\x1b[22;0t" + b"\n" * 6 + b"\x1b[H\x1b[2Jone")
+        assert first.endswith(RESET + b"\x1b[22;0t" + b"\n" * 6 + CLEARED + b"one")
         terminal.repaint(b"two")
         assert terminal.write_some()
-        assert outer.take() == RESET + b"\x1b[H\x1b[2Jtwo"
+        assert outer.take() == RESET + CLEARED + b"two"
 
 
 def test_a_picture_after_lines_of_ours_pushes_them_up(outer: Outer) -> None:

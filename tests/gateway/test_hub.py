@@ -122,7 +122,7 @@ async def test_the_steps_that_a_sidecar_reports_are_kept(path: Path) -> None:
         message_id = await say(hub, "bob", "hello")
         ladder = ["typing", "echoed", "submitted", "turn_started", "turn_ended"]
         for step in ladder:
-            hub.step("bob", message_id, step, "", "")
+            await hub.step("bob", message_id, step, "", "")
         assert [step for step, _ in await steps_of(hub, message_id, "bob")] == ladder
 
 
@@ -151,8 +151,8 @@ async def test_what_waits_survives_cspd(path: Path) -> None:
         for content in ("first", "second", "third"):
             await say(hub, "bob", content)
         ids = list(hub.inboxes["bob"].items)
-        hub.step("bob", ids[0], "submitted", "", "")
-        hub.step("bob", ids[1], "typing", "", "")
+        await hub.step("bob", ids[0], "submitted", "", "")
+        await hub.step("bob", ids[1], "typing", "", "")
         assert sidecar.given == ["first", "second", "third"]
     async with hub_at(path, "bob") as hub:
         assert link(hub, "bob").given == ["third"]
@@ -172,7 +172,7 @@ async def test_more_messages_than_are_remembered_wait_for_an_agent_and_none_is_l
     async with hub_at(path, "bob") as hub:
         sidecar = link(hub, "bob")
         while box := hub.inboxes["bob"].items:
-            hub.step("bob", next(iter(box)), "submitted", "", "")
+            await hub.step("bob", next(iter(box)), "submitted", "", "")
         assert sidecar.given == [f"m{number}" for number in range(20)]
 
 
@@ -279,10 +279,10 @@ async def test_a_waiter_hears_when_every_recipient_has_come_so_far(path: Path) -
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(wait)
-            hub.step("bob", message_id, "submitted", "", "")
+            await hub.step("bob", message_id, "submitted", "", "")
             assert (await steps_of(hub, message_id, "bob"))[-1][0] == "submitted"
             assert not done.is_set()
-            hub.step("carol", message_id, "refused", "too long", "")
+            await hub.step("carol", message_id, "refused", "too long", "")
         assert {name: (d["step"], d["reason"]) for name, d in outcome[0].items()} == {
             "bob": ("submitted", ""),
             "carol": ("refused", "too long"),
@@ -294,8 +294,8 @@ async def test_a_wait_for_what_has_happened_or_never_will_is_over_at_once(path: 
         link(hub, "bob")
         first, second = await say(hub, "bob", "one"), await say(hub, "bob", "two")
         to_person = await say(hub, "human", "for you", sender="bob")
-        hub.step("bob", first, "turn_started", "", "")
-        hub.step("bob", second, "unknown", "", "")
+        await hub.step("bob", first, "turn_started", "", "")
+        await hub.step("bob", second, "unknown", "", "")
         await steps_of(hub, first, "bob")
         assert set(await hub.wait_step(first, "submitted")) == {"bob"}
         assert (await hub.wait_step(second, "turn_ended"))["bob"]["step"] == "unknown"
@@ -336,7 +336,7 @@ async def test_an_overdue_message_in_the_sidecars_hands_keeps_nobody_busy(path: 
     async with hub_at(path, "bob", expire_sec=0.0) as hub:
         link(hub, "bob")
         message_id = await say(hub, "bob", "hello")
-        hub.step("bob", message_id, "typing", "", "")
+        await hub.step("bob", message_id, "typing", "", "")
         await steps_of(hub, message_id, "bob")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(hub.expire)
@@ -413,7 +413,7 @@ async def test_replay_and_live_events_join_without_gap_or_duplicate(path: Path) 
             nursery.start_soon(hub.follow, 5, None, reader)
             for number in range(30):
                 message_id = await say(hub, "bob", f"meanwhile {number}")
-                hub.step("bob", message_id, "submitted", "", "")
+                await hub.step("bob", message_id, "submitted", "", "")
             await steps_of(hub, message_id, "bob")
             await reader.wait_seen((await hub.store.events(0, 1000))[-1].cursor)
             nursery.cancel_scope.cancel()

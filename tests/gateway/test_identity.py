@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 
 from cspd.errors import CspError
-from cspd.gateway.identity import HUMAN, Identity, Process, identify, read_ancestry
+from cspd.gateway.identity import HUMAN, Identity, identify
+from cspd.transport import Peer, Process, ancestry_of
 
 AGENTS = {100: "alice", 110: "bob"}
 SIDECARS = {200: "alice", 210: "bob"}
 KEEPER = 50
 
 INIT = Process(1, 1)
+HERE = Path("/run/user/1000/csp/cspd.sock")
 
 
 def who(*ancestry: Process) -> Identity:
@@ -32,11 +34,18 @@ def who(*ancestry: Process) -> Identity:
         ([Process(210, 210), Process(KEEPER, 50)], Identity("bob", sidecar=True)),
         ([Process(900, 900), Process(700, 700), INIT], Identity()),
         ([INIT], Identity()),
-        ([], Identity()),
     ],
 )
 def test_a_process_is_the_agent_that_it_descends_from(ancestry: list[Process], identity: Identity) -> None:
     assert who(*ancestry) == identity
+
+
+@pytest.mark.pure
+@pytest.mark.parametrize("ancestry", [(), (Process(900, 900, True), INIT), (Process(900, 900), Process(KEEPER, 50))])
+def test_what_may_stem_from_an_agent_is_never_taken_for_the_person(ancestry: tuple[Process, ...]) -> None:
+    with pytest.raises(CspError) as refusal:
+        who(*ancestry)
+    assert refusal.value.code == "not-identified"
 
 
 @pytest.mark.pure
@@ -72,7 +81,7 @@ def test_the_ancestry_of_a_process_is_itself_its_parents_and_their_sessions() ->
     ) as child:
         assert child.stdout is not None
         assert int(child.stdout.readline()) == child.pid
-        first, second, *_ = read_ancestry(child.pid)
+        first, second, *_ = ancestry_of(Peer(child.pid, 0, 0), HERE)
         child.communicate(b"")
     assert first == Process(child.pid, child.pid)
     assert second == Process(os.getpid(), os.getsid(0))
@@ -83,7 +92,7 @@ def test_a_program_cannot_disturb_the_reading_by_its_name(tmp_path: Path) -> Non
     evil = tmp_path / "x) R 1 1 1"
     evil.symlink_to(os.path.realpath("/bin/cat"))
     with subprocess.Popen([str(evil)], stdin=subprocess.PIPE) as child:
-        first, second, *_ = read_ancestry(child.pid)
+        first, second, *_ = ancestry_of(Peer(child.pid, 0, 0), HERE)
         child.communicate(b"")
     assert (first.pid, second.pid) == (child.pid, os.getpid())
 
@@ -92,4 +101,25 @@ def test_a_program_cannot_disturb_the_reading_by_its_name(tmp_path: Path) -> Non
 def test_a_process_that_has_ended_has_no_ancestry() -> None:
     with subprocess.Popen(["/bin/true"]) as child:
         pass
-    assert read_ancestry(child.pid) == []
+    assert ancestry_of(Peer(child.pid, 0, 0), HERE) == []
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("env", "marked"),
+    [
+        ({"CSP_AGENT": "alice", "CSP_SOCKET": str(HERE)}, True),
+        ({"CSP_AGENT": "alice", "CSP_SOCKET": "/elsewhere"}, False),  # an agent of another instance
+        ({"CSP_SOCKET": str(HERE)}, False),  # a person who chose the socket
+    ],
+)
+def test_a_process_with_the_environment_of_an_agent_is_marked(env: dict[str, str], marked: bool) -> None:
+    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(b"x")
+        child.stdin.flush()
+        child.stdout.read(1)  # it has been executed: until then the environment is ours
+        first, *_ = ancestry_of(Peer(child.pid, 0, 0), HERE)
+        child.communicate()
+    assert first.marked is marked

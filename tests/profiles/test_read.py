@@ -4,6 +4,7 @@ import importlib.resources
 
 import pytest
 
+from cspd.config import PROFILE_OF_PROGRAM
 from cspd.errors import CspError
 from cspd.profiles.profile import Activity, Region
 from cspd.profiles.read import read_profile
@@ -57,6 +58,19 @@ def test_a_profile_adds_replaces_and_drops_rules_of_the_one_that_it_extends() ->
     assert profile.typing.settle_sec == 0.25
 
 
+def test_wiring_and_hooks_are_inherited_whole_or_given_anew() -> None:
+    base = "[hooks]\nStop = 'end'\n[wiring]\narguments = ['-a']\nunless = ['-b']\n"
+    assert read_profile("x", {"x": "extends = 'base'", "base": base}).wiring.arguments == ("-a",)
+    own = read_profile("x", {"x": "extends = 'base'\n[wiring]\nhook_option = '-c'", "base": base})
+    assert (own.wiring.arguments, own.wiring.unless, own.wiring.hook_option) == ((), (), "-c")
+    assert own.hook_events == ("Stop",)
+
+
+def test_profiles_name_the_programs_for_which_configuration_chooses_them() -> None:
+    named = {program: name for name in TEXTS for program in read_profile(name, TEXTS).programs}
+    assert named == PROFILE_OF_PROGRAM
+
+
 def problems(text: str, **others: str) -> list[str]:
     with pytest.raises(CspError) as caught:
         read_profile("x", {"x": text, **others})
@@ -86,6 +100,17 @@ def problems(text: str, **others: str) -> list[str]:
         (RULE.replace("{ alternate = false }", "{ alternate = 0 }"), "got 0, expected true or false"),
         ("[[rule]]\nname = 'n'\nactivity = 'idle'", "asks for nothing"),
         ("drop_rules = ['away']", "x.toml: drop_rules: got 'away'"),
+        ("[typing]\nwhen_busy = 'queue'", "typing.when_busy: got 'queue', but queue_key names no key"),
+        ("[typing]\nqueue_key = 9", "typing.queue_key: got 9, expected a string"),
+        ("[typing]\nbatch_messages = 11", "typing.batch_messages: got 11"),
+        ("[box]\ncursor = 1", "box.cursor: got 1, expected true or false"),
+        ("programs = 'x'", "programs: got 'x', expected a list of strings"),
+        ("[hooks]\nStop = 'ended'", "hooks.Stop: got 'ended', expected one of 'prompt'"),
+        ("[wiring]\nargument = []", "wiring.argument: unknown key (did you mean 'arguments'?)"),
+        ("[wiring]\nfiles = []", "wiring.files: unknown key (did you mean 'file'?)"),
+        ("[[wiring.file]]\nname = '../x'", "wiring.file[0].name: got '../x', expected a plain file name"),
+        ("[[wiring.file]]\nname = 'x'\ncontent = { at = 1979-05-27 }", "wiring.file[0].content.at: got"),
+        ("[wiring]\nfile = 3", "wiring.file: got 3, expected [[wiring.file]] tables"),
         ("extends = 4", "x.toml: extends: got 4"),
         ("extends = 'x'", "'x' extends itself"),
         ("a = 1 b", "(at line 1, column 7)"),

@@ -14,6 +14,7 @@ import attrs
 import pytest
 from real.instance import Instance, eventually
 from real.outer import Outer
+from real.rpc import call
 
 pytestmark = pytest.mark.real
 
@@ -45,7 +46,7 @@ class Fake:
     instance: Instance
     folder: Path
 
-    def start(self, profile: str = "fake", **manners: object) -> None:
+    def start(self, profile: str = "fake", **manners: Any) -> None:
         self.folder.mkdir()
         options = ("--profile", profile, "--restart", "no")
         self.instance.add("f", sys.executable, str(PROGRAM), str(self.folder), json.dumps(manners), options=options)
@@ -75,12 +76,15 @@ class Fake:
     def ran(self) -> bool:
         return (self.folder / "ran").exists()
 
+    def call(self, method: str, **params: object) -> Any:
+        return call(self.instance.runtime / "cspd.sock", method, **params)
+
     def send(self, text: str) -> str:
-        return self.instance.ctl("send", "--to", "f", text).stdout.strip()
+        return str(self.call("chat.message", to="f", content=text)["message_id"])
 
     def story(self, message_id: str) -> list[tuple[str, str]]:
         """(step, reason) in order."""
-        steps = self.instance.json("message", message_id)["steps"].get("f", [])
+        steps = self.call("chat.get", message_id=message_id)["steps"].get("f", [])
         return [(step["step"], step["reason"] or "") for step in steps]
 
     def wait(self, message_id: str, *steps: str, reason: str = "") -> None:
@@ -128,31 +132,30 @@ def clear_the_box(fake: Fake) -> None:
         fake.wait_received(lambda data: data.endswith(b"\x15"), "^U has arrived")
 
 
-@pytest.mark.parametrize(
-    "manners",
-    [
-        {},
-        {"alternate": False},
-        {"echo_ms": 1500},
-        {"deaf_ms": 800},
-        {"newline_ms": 100},
-        {"popup": True},
-        {"redraw_ms": 30},
-        {"redraw_ms": 30, "echo_ms": 300, "busy_ms": 300},
-        {"placeholder_over": 20},
-        {"busy_ms": 1500},
-        {"frozen_ms": 1000},
-    ],
-    ids=json.dumps,
-)
-def test_a_message_is_submitted_once_and_whole_however_the_program_behaves(
-    fake: Fake, manners: dict[str, object]
-) -> None:
-    fake.start(**manners)
-    texts = ["one line that is not short", "two\nlines", "three " + "long words " * 150 + "end"]
-    for text in texts:
-        fake.deliver(text)
-    assert [text.rstrip("\n") for text in fake.submitted()] == texts
+CALM = {"echo_ms": 0, "deaf_ms": 0, "newline_ms": 0, "popup": False, "redraw_ms": 0, "placeholder_over": 0}
+WAYS: list[dict[str, Any]] = [
+    {},
+    {"echo_ms": 800},
+    {"deaf_ms": 800},
+    {"newline_ms": 100},
+    {"popup": True},
+    {"redraw_ms": 30},
+    {"redraw_ms": 30, "echo_ms": 300, "busy_ms": 300},
+    {"placeholder_over": 40},
+    {"frozen_ms": 1000},
+]
+
+
+@pytest.mark.parametrize("alternate", [True, False], ids=["alternate screen", "primary screen"])
+def test_a_message_is_submitted_once_and_whole_however_the_program_behaves(fake: Fake, alternate: bool) -> None:
+    fake.start(alternate=alternate)
+    texts = []
+    for way in WAYS:
+        fake.tell(**CALM | {"busy_ms": 0, "frozen_ms": 0} | way)
+        for text in (f"{way} in a line", f"{way} {'with long words ' * 50}\nto the end"):
+            fake.deliver(text)
+            texts.append(text)
+            assert [text.rstrip("\n") for text in fake.submitted()] == texts
     assert not fake.log("empty-enter"), "Enter on an empty box"
 
 
@@ -196,6 +199,19 @@ def test_a_dialog_that_opens_while_the_text_is_pasted_is_not_answered(fake: Fake
     clear_the_box(fake)
     settle(fake)
     assert fake.submitted() == ["the last one"], "what is unknown is never typed again"
+    assert not fake.ran
+
+
+def test_a_dialog_that_covers_the_text_before_it_is_seen_is_not_answered_and_the_text_is_submitted_later(
+    fake: Fake,
+) -> None:
+    fake.start(dialog="cover")
+    message_id = fake.send("covered")
+    fake.wait_received(lambda data: b"\x1b[201~" in data, "the paste has arrived")
+    assert b"\r" not in fake.received()
+    fake.tell(dialog="close")
+    fake.wait(message_id, *DONE)
+    assert fake.submitted() == ["covered"]
     assert not fake.ran
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from cspd.sidecar.activity import Activity, Decision, decide
 from cspd.profiles.read import read_profile
+from cspd.sidecar.activity import Activity, Decision, decide
 from cspd.sidecar.view import View
 
 pytestmark = pytest.mark.pure

@@ -7,10 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cspd.profiles.read import read_profile
 from cspd.sidecar.activity import Activity, decide
-from cspd.sidecar.arbiter import (
+from cspd.sidecar.arbiter import Arbiter
+from cspd.sidecar.delivery import Phase
+from cspd.sidecar.keystrokes import Keystrokes
+from cspd.sidecar.orders import (
     AgentEnded,
-    Arbiter,
     Command,
     Fact,
     HumanLine,
@@ -21,15 +24,12 @@ from cspd.sidecar.arbiter import (
     MessageWithdrawn,
     Outgoing,
     PausedSet,
-    Phase,
     PromptAccepted,
     Report,
     SetTimer,
     TimerFired,
     Write,
 )
-from cspd.sidecar.keystrokes import Keystrokes
-from cspd.profiles.read import read_profile
 from cspd.sidecar.view import View
 
 pytestmark = pytest.mark.pure
@@ -41,6 +41,7 @@ TEXTS = {
     if path.name.endswith(".toml")
 }
 DEFAULT = read_profile("default", TEXTS)
+WANTS_TURN = attrs.evolve(DEFAULT, typing=attrs.evolve(DEFAULT.typing, proof="turn"))
 
 
 @attrs.define
@@ -58,6 +59,7 @@ class Terminal:
     deaf: bool = False
     stubborn: int = 0
     foreground: bool = True
+    forgetful: bool = False  # what was submitted does not stay on the screen
     arbiter: Arbiter = attrs.field(factory=lambda: Arbiter(DEFAULT))
     now: float = 100.0
     output_at: float = 0.0
@@ -128,7 +130,7 @@ class Terminal:
                 self.stubborn -= 1
             else:
                 self.submitted.append(self.line)
-                self.done.append(self.prompt + self.line)
+                self.done += [] if self.forgetful else [self.prompt + self.line]
                 self.line = ""
 
     def send(self, message_id: str = "m1", text: str = TEXT, **options: object) -> None:
@@ -653,6 +655,8 @@ def test_what_was_being_typed_when_the_sidecar_died_is_unknown_and_not_typed_aga
 
 def in_phase(phase: Phase | None) -> Terminal:
     terminal = Terminal()
+    if phase is Phase.TURN:
+        terminal = Terminal(forgetful=True, arbiter=Arbiter(WANTS_TURN))
     if phase is Phase.BETWEEN:
         terminal.paste, terminal.canonical, terminal.prompt = False, True, ""
     terminal.look()
@@ -667,6 +671,8 @@ def in_phase(phase: Phase | None) -> Terminal:
         terminal.look()
     elif phase is Phase.PROOF:
         terminal.run(0.165)
+    elif phase is Phase.TURN:
+        terminal.run(0.4)
     elif phase is Phase.BETWEEN:
         terminal.run(0.1)
     elif phase is Phase.CLEARING:

@@ -3,8 +3,8 @@
 import attrs
 import pytest
 
-from cspd.sidecar.box import Anchor, Place, Trace, box_rows, is_empty
 from cspd.profiles.read import read_profile
+from cspd.sidecar.box import Anchor, Place, Trace, box_rows, is_empty
 from cspd.sidecar.view import View
 
 pytestmark = pytest.mark.pure

@@ -107,3 +107,12 @@ def test_placeholders_inside_a_value_stay_as_they_are() -> None:
 
 def test_a_senders_name_cannot_add_a_line() -> None:
     assert render("[{from}]\n{content}", "a]\n[b", "x") == "[a] [b]\nx"
+
+
+@pytest.mark.parametrize("template", ["# {from}\n{content}", "/note {content}", "! {content}", "{content}"])
+def test_a_text_never_begins_with_a_character_that_switches_the_programs_mode(template: str) -> None:
+    assert render(template, "claude", "!ls", mode_characters="!/#@?&$").startswith("message: ")
+
+
+def test_a_template_that_begins_with_a_letter_or_bracket_stays_as_it_is() -> None:
+    assert render("[{from}] {content}", "claude", "hello", mode_characters="!/#").startswith("[claude] hello")

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,12 @@ import tomli_w
 from real.clis import homes, offline, shapes
 from real.instance import Instance, eventually
 from real.outer import Outer
+from real.rpc import call
 
 TESTS = Path(__file__).parents[2]
 KEPT = ("PATH", "LANG", "PYTHONPATH", "TMPDIR")  # nothing else of our environment reaches the CLIs
 DONE = ("submitted", "turn_started", "turn_ended")
-START_SEC = 60.0  # gemini alone takes seven on a loaded machine
+START_SEC = 45.0  # gemini alone takes seven on a loaded machine
 
 
 @attrs.frozen
@@ -148,11 +150,13 @@ class Agent:
     def explain(self) -> str:
         return self.instance.ctl("explain", self.name, check=False).stdout
 
-    def send(self, body: str) -> str:
-        return self.instance.ctl("send", "--to", self.name, "-", stdin=body).stdout.strip()
+    def send(self, body: str, *options: str) -> str:
+        """As a person: from the shell, so that the body passes every layer."""
+        return self.instance.ctl("send", "--to", self.name, *options, "-", stdin=body).stdout.strip()
 
     def story(self, message_id: str) -> list[dict[str, Any]]:
-        steps: list[dict[str, Any]] = self.instance.json("message", message_id)["steps"].get(self.name, [])
+        known = call(self.instance.runtime / "cspd.sock", "chat.get", message_id=message_id)
+        steps: list[dict[str, Any]] = known["steps"].get(self.name, [])
         return steps
 
     def wait(self, message_id: str, *steps: str, reason: str = "", patience_sec: float = START_SEC) -> None:
@@ -177,10 +181,13 @@ class Agent:
         eventually(lambda: len(self.received()) >= count, f"{count} texts at the model", patience_sec)
         return self.received()
 
-    def attach(self) -> Outer:
-        """A person's terminal of 120 columns."""
+    @contextlib.contextmanager
+    def attach(self) -> Iterator[Outer]:
+        """A terminal of 120 columns, from when it shows the CLI: what is typed earlier only its own tty would echo."""
         argv = [sys.executable, "-m", "cspctl", "attach", self.name]
-        return Outer(argv, self.instance.env, columns=120, rows=40)
+        with Outer(argv, self.instance.env, columns=120, rows=40) as outer:
+            outer.until(lambda: not outer.flags() & termios.ECHO and outer.screen().strip(), "attached")
+            yield outer
 
     @property
     def canary(self) -> bool:

@@ -97,7 +97,7 @@ class Anthropic:
     def stream(self, body: Json, answer: Answer) -> Iterator[Event]:
         whole = self.whole(body, answer)
         block = whole["content"][0]
-        empty = {"input": {}} if answer.tool else {"text": ""}
+        empty: Json = {"input": {}} if answer.tool else {"text": ""}
         yield Event({"type": "message_start", "message": {**whole, "content": [], "stop_reason": None}})
         yield Event({"type": "content_block_start", "index": 0, "content_block": {**block, **empty}})
         deltas: list[Json] = [{"type": "text_delta", "text": piece} for piece in answer.pieces()]
@@ -206,7 +206,7 @@ class Responses:
         item = whole["output"][0]
         begun = {**whole, "status": "in_progress", "output": [], "usage": None}
         yield Event({"type": "response.created", "response": begun})
-        empty = {} if answer.tool else {"content": []}
+        empty: Json = {} if answer.tool else {"content": []}
         added = {**item, **empty, "status": "in_progress"}
         yield Event({"type": "response.output_item.added", "output_index": 0, "item": added})
         for piece in [] if answer.tool else answer.pieces():

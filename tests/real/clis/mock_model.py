@@ -2,8 +2,8 @@
 
     python -m real.clis.mock_model FOLDER     prints its port when it listens; NAME's URL is http://127.0.0.1:PORT/NAME
 
-FOLDER/NAME.jsonl: {"event": "received", "ts", "text"} once for each submitted text, "tool" with the name and arguments of
-each tool call that was answered, "answered" or "aborted" at the end of each answer. Standard library only.
+FOLDER/NAME.jsonl: {"event": "received", "ts", "text"} once for each submitted text, "tool" with the name and arguments
+of each tool call that was answered, "answered" or "aborted" at the end of each answer. Standard library only.
 """
 
 import collections

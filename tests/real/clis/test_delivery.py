@@ -5,9 +5,12 @@ import time
 import uuid
 
 import pytest
-from real.clis.agents import DONE, Agent, Offline
+from real.clis.agents import DONE, START_SEC, Agent, Offline
 from real.clis.shapes import HEADER, SHAPES, bodies, expected
 from real.instance import eventually
+
+from cspd.paths import Paths
+from cspd.profiles.find import find_profile
 
 pytestmark = [pytest.mark.real, pytest.mark.clis]
 
@@ -103,6 +106,27 @@ def test_a_busy_cli_gets_the_next_message_when_its_turn_has_ended(agent: Agent) 
     assert not agent.instance.model.log(agent.name, "aborted"), "the turn was interrupted"
 
 
+def test_an_urgent_message_interrupts_the_turn_where_the_profile_names_a_key_for_it(agent: Agent) -> None:
+    agent.wait(agent.send("mock: slow"), "turn_started")
+    agent.wait_received(1)  # before that there is nothing to interrupt
+    message_id = agent.send("now", "--urgent")
+    agent.wait(message_id, *DONE)
+    assert agent.wait_received(2) == [HEADER + "mock: slow", HEADER + "now"]
+    profile = find_profile(agent.cli, Paths.from_environ(agent.instance.env))
+    log = agent.instance.model.log
+    eventually(lambda: len(log(agent.name, "aborted") + log(agent.name, "answered")) == 2, "both answers are over")
+    assert len(log(agent.name, "aborted")) == bool(profile.typing.interrupt_key)
+
+
+def test_the_story_of_a_message_has_every_step_in_order_with_its_evidence(agent: Agent) -> None:
+    message_id = agent.send("tell me")
+    agent.wait(message_id, "turn_ended")
+    story = [step for step in agent.story(message_id) if step["step"] != "held"]
+    assert [step["step"] for step in story] == ["typing", "echoed", "submitted", "turn_started", "turn_ended"]
+    assert "tell me" in story[1]["evidence"]
+    assert all(step["evidence"] for step in story[1:])
+
+
 def test_a_version_that_no_profile_knows_gets_its_messages_by_the_default_rules_or_not_at_all(
     instance: Offline, cli: str
 ) -> None:
@@ -110,7 +134,12 @@ def test_a_version_that_no_profile_knows_gets_its_messages_by_the_default_rules_
     instance.ctl("start", agent.name)
     texts = ["first", "second\nwith two lines", "third"]
     ids = [agent.send(text) for text in texts]
-    for message_id in ids:
-        agent.wait(message_id, *DONE, "held")
-    delivered = [text for text, id_ in zip(texts, ids, strict=True) if agent.story(id_)[-1]["step"] in DONE]
-    assert agent.wait_received(len(delivered))[: len(delivered)] == [HEADER + text for text in delivered]
+
+    def outcome(message_id: str) -> str:
+        last = agent.story(message_id)[-1]
+        settled = last["step"] in DONE or (last["step"], last["reason"]) == ("held", "unknown")
+        return str(last["step"]) if settled else ""
+
+    eventually(lambda: all(map(outcome, ids)), "each message is delivered or held", START_SEC)
+    delivered = [text for text, id_ in zip(texts, ids, strict=True) if outcome(id_) in DONE]
+    assert agent.wait_received(len(delivered)) == [HEADER + text for text in delivered]
