@@ -76,7 +76,7 @@ class KeyWatch:
     def judge(self, chunk: bytes) -> Verdict:
         pasting = self._pasting
         self._follow_paste(chunk)
-        if self._key is None or pasting or len(chunk) > _LONGEST:
+        if self._key is None or pasting or self._pasting or len(chunk) > _LONGEST:
             return Verdict.PASS
         typed = _TYPED_BEFORE.match(chunk)
         behind = chunk[typed.end() :] if typed and typed.end() <= _TYPED_MAX else chunk

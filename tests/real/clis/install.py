@@ -57,7 +57,11 @@ def main() -> int:
         print("install.py: npm is missing: install Node.js 20 or newer", file=sys.stderr)
         return 1
     failed = 0
-    for cli in sys.argv[1:] or PACKAGES:
+    wanted = sys.argv[1:] or list(PACKAGES)
+    if unknown := set(wanted) - set(PACKAGES):
+        print(f"install.py: {', '.join(unknown)}: not known; known: {', '.join(PACKAGES)}", file=sys.stderr)
+        return 2
+    for cli in wanted:
         try:
             if why_missing(cli):
                 install(cli)
