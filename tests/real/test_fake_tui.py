@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import shutil
 import signal
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +43,17 @@ DONE = ("submitted", "turn_started", "turn_ended")
 
 @attrs.frozen
 class Fake:
-    """The program as agent `f` of an instance, and what it has written down."""
+    """The program as an agent of an instance, and what it has written down."""
 
     instance: Instance
+    name: str
     folder: Path
 
     def start(self, profile: str = "fake", **manners: Any) -> None:
         self.folder.mkdir()
         options = ("--profile", profile, "--restart", "no")
-        self.instance.add("f", sys.executable, str(PROGRAM), str(self.folder), json.dumps(manners), options=options)
+        command = (sys.executable, str(PROGRAM), str(self.folder), json.dumps(manners))
+        self.instance.add(self.name, *command, options=options)
         eventually(lambda: self.log("manners"), "the program has started")
 
     def tell(self, **manners: object) -> None:
@@ -80,11 +84,11 @@ class Fake:
         return call(self.instance.runtime / "cspd.sock", method, **params)
 
     def send(self, text: str) -> str:
-        return str(self.call("chat.message", to="f", content=text)["message_id"])
+        return str(self.call("chat.message", to=self.name, content=text)["message_id"])
 
     def story(self, message_id: str) -> list[tuple[str, str]]:
         """(step, reason) in order."""
-        steps = self.call("chat.get", message_id=message_id)["steps"].get("f", [])
+        steps = self.call("chat.get", message_id=message_id)["steps"].get(self.name, [])
         return [(step["step"], step["reason"] or "") for step in steps]
 
     def wait(self, message_id: str, *steps: str, reason: str = "") -> None:
@@ -97,7 +101,7 @@ class Fake:
         try:
             eventually(there, f"{' or '.join(steps)} {reason}")
         except pytest.fail.Exception as exc:
-            pytest.fail(f"{exc}\n{self.story(message_id)}\n{self.instance.screen('f')}")
+            pytest.fail(f"{exc}\n{self.story(message_id)}\n{self.instance.screen(self.name)}")
 
     def deliver(self, text: str) -> str:
         message_id = self.send(text)
@@ -108,15 +112,34 @@ class Fake:
         eventually(lambda: condition(self.received()), what)
 
     def attach(self) -> Outer:
-        return Outer([sys.executable, "-m", "cspctl", "attach", "f"], self.instance.env)
+        return Outer([sys.executable, "-m", "cspctl", "attach", self.name], self.instance.env)
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Instance]:
+    """One instance for all tests here: every test has an agent of its own in it."""
+    root = Path(tempfile.mkdtemp(prefix="csp"))  # short: a socket's path holds 107 bytes
+    (root / "run").mkdir()
+    profiles = root / "config" / "csp" / "profiles"
+    profiles.mkdir(parents=True)
+    (profiles / "fake.toml").write_text(PROFILE)
+    instance = Instance(root)
+    instance.start()
+    try:
+        yield instance
+        instance.stop()
+        assert "Traceback" not in instance.log, instance.log
+    finally:
+        for pid in instance.processes():
+            os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(root)
 
 
 @pytest.fixture
-def fake(instance: Instance) -> Fake:
-    profiles = instance.root / "config" / "csp" / "profiles"
-    profiles.mkdir(parents=True)
-    (profiles / "fake.toml").write_text(PROFILE)
-    return Fake(instance, instance.root / "fake")
+def fake(shared: Instance) -> Iterator[Fake]:
+    name = f"f{len(list(shared.root.glob('f*')))}"
+    yield Fake(shared, name, shared.root / name)
+    shared.ctl("remove", name)
 
 
 def settle(fake: Fake) -> None:
@@ -146,11 +169,13 @@ WAYS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("alternate", [True, False], ids=["alternate screen", "primary screen"])
-def test_a_message_is_submitted_once_and_whole_however_the_program_behaves(fake: Fake, alternate: bool) -> None:
+@pytest.mark.parametrize(("alternate", "ways"), [(True, WAYS), (False, WAYS[:1])], ids=["alternate", "primary screen"])
+def test_a_message_is_submitted_once_and_whole_however_the_program_behaves(
+    fake: Fake, alternate: bool, ways: list[dict[str, Any]]
+) -> None:
     fake.start(alternate=alternate)
     texts = []
-    for way in WAYS:
+    for way in ways:
         fake.tell(**CALM | {"busy_ms": 0, "frozen_ms": 0} | way)
         for text in (f"{way} in a line", f"{way} {'with long words ' * 50}\nto the end"):
             fake.deliver(text)
@@ -251,10 +276,10 @@ def test_text_that_never_shows_gets_no_enter_and_is_never_typed_again(fake: Fake
     assert b"\r" not in fake.received()
     next_id = fake.send("the next")
     fake.wait(next_id, "held", reason="unknown")  # the first may stand in the box: nothing is typed behind it
-    fake.instance.ctl("pause", "f")
-    fake.instance.ctl("restart", "f")
+    fake.instance.ctl("pause", fake.name)
+    fake.instance.ctl("restart", fake.name)
     fake.tell(echoes=True)
-    fake.instance.ctl("resume", "f")
+    fake.instance.ctl("resume", fake.name)
     fake.wait(next_id, *DONE)
     assert fake.submitted() == ["the next"]
 
@@ -275,9 +300,9 @@ def test_a_program_that_is_killed_before_enter_gets_the_message_never_again(fake
     fake.start(echo_ms=3000)
     message_id = fake.send("half done")
     fake.wait_received(lambda data: b"\x1b[201~" in data, "the paste has arrived")
-    os.kill(fake.instance.agent("f")["pid"], signal.SIGKILL)
+    os.kill(fake.instance.agent(fake.name)["pid"], signal.SIGKILL)
     fake.wait(message_id, "unknown")
-    fake.instance.ctl("start", "f")
+    fake.instance.ctl("start", fake.name)
     fake.tell(echo_ms=0)
     settle(fake)
     assert fake.submitted() == ["the last one"]
