@@ -42,7 +42,8 @@ def test_an_agent_is_added_started_stopped_and_removed(instance: Instance) -> No
 
 
 def test_a_crashed_agent_is_restarted_until_the_start_limit(instance: Instance) -> None:
-    instance.add("a", "sh", "-c", "exit 7", options=("--restart", "always", "--restart-sec", "0"))
+    instance.add("a", "sh", "-c", "exit 7", options=("--restart", "always", "--restart-sec", "0", "--no-start"))
+    instance.ctl("start", "a", "--no-wait")
     instance.ctl("wait", "a", "--for", "failed", "--timeout", "20")
     agent = instance.agent("a")
     assert agent["restarts"] == 4
