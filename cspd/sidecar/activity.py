@@ -91,8 +91,8 @@ def decide(profile: Profile, view: View, silent_sec: float, since_start: float, 
     waits = [vote.wait_sec for _, vote in above]
     if heard is not None and heard.age_sec < HOOK_YOUNG_SEC:
         waits.append(HOOK_YOUNG_SEC - heard.age_sec)
-    if winner and winner[1].activity is Activity.BUSY and view.blank and since_start < profile.starting_sec:
-        winner = None  # between fork and exec the agent is not yet the terminal's foreground group
+    if winner and view.blank and since_start < profile.starting_sec and not view.reading:
+        winner = None  # not yet the foreground group, or not yet out of the line mode in which every program starts
     if winner:
         kind, vote = winner
         activity, name = vote.activity, vote.rule

@@ -245,7 +245,8 @@ class Delivery:
                 self.phase = Phase.TURN
                 return self._await_turn(scene)
             return []
-        self.gone_since = None
+        if stands:  # a moment without any box (a redraw) says nothing
+            self.gone_since = None
         typing = self.profile.typing
         if self._pause_over(scene):
             self.give_up("Enter was pressed, its effect not seen before the person's keys had to go on")
@@ -253,6 +254,10 @@ class Delivery:
             if scene.now >= self.entered_at + typing.enters * typing.retry_sec:
                 self.give_up("Enter was pressed, its effect cannot be seen")
         elif scene.now >= self.entered_at + typing.retry_sec and not scene.dialog:
+            if scene.view.unread:  # our Enter waits in the tty: a second one could answer what the first one opens
+                if scene.now >= self.entered_at + typing.enters * typing.retry_sec:
+                    self.give_up("Enter was pressed, the program reads nothing")
+                return []
             if self.enters < typing.enters and self.trace.alone(scene.view, self.place):
                 return self._press_enter(scene)
             self.give_up(f"the text still stands in the input line, Enter was pressed {self.enters} times")

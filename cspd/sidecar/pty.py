@@ -104,6 +104,22 @@ def get_size(master: int) -> tuple[int, int]:
     return rows, columns
 
 
+TIOCGPTPEER = 0x5441  # opens the slave of this very master; not in the termios module
+
+
+def unread(master: int) -> int:
+    """How many bytes the program has not read yet. Opens the slave for a moment: the master cannot tell."""
+    try:
+        slave = fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        (count,) = struct.unpack("i", fcntl.ioctl(slave, termios.FIONREAD, bytes(4)))
+        return int(count)
+    finally:
+        os.close(slave)
+
+
 class LineDiscipline(NamedTuple):
     canonical: bool
     echo: bool

@@ -159,6 +159,7 @@ class Session:
             echo=tty.echo,
             foreground=tty.foreground,
             reading=tty.reading,
+            unread=pty.unread(self.master) if self.arbiter.delivery else 0,
             wrapped=tuple(term.wrapped()),
         )
 

@@ -21,6 +21,7 @@ class View:
     echo: bool = True  # termios ECHO of the slave
     foreground: bool = True  # the agent's own process group is the terminal's; False: a shell runs a job
     reading: bool | None = None  # a process of the agent sleeps in a terminal read; None: not known
+    unread: int = 0  # bytes that we wrote and the program has not read; looked at while a message is typed only
     wrapped: tuple[bool, ...] = ()  # row continues in the next by soft wrap
 
     @property

@@ -135,11 +135,13 @@ class Supervised:
     async def _spawn(self) -> Spawned | SpawnFailed:
         self.incarnation += 1
         self.present = self.incarnation  # before the answer: the news of a quick end may overtake it
+        sidecar_before = self.sidecar_pid
         try:
             record = await self.keeper.call("spawn", **self.spawn_request(self))
         except CspError as exc:
             return SpawnFailed(exc.sentence, trio.current_time())
-        self.sidecar_pid = record["sidecar_pid"]
+        if self.sidecar_pid == sidecar_before:  # else the news of its end or of the next one overtook this answer
+            self.sidecar_pid = record["sidecar_pid"]
         return Spawned(record["pid"], trio.current_time())
 
     async def _signal(self, number: int, to: str) -> None:
