@@ -209,6 +209,8 @@ class Session:
         while todo:
             match todo.popleft():
                 case orders.Write(data):
+                    if data == b"\r" and self.arbiter.delivery is not None:
+                        self._hook = None  # it told of the turn before: no evidence of what this Enter does
                     if self.profile.own_words_only and b"\r" in data:
                         self._reaped = pty.reaped(self.pid)
                     self.writer.write(data)
