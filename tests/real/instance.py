@@ -15,6 +15,7 @@ import pytest
 
 PATIENCE_SEC = 20.0  # for what takes milliseconds: these tests share two cores with everything else
 POLL_SEC = 0.02
+DROPPED = ("CSP_", "XDG_", "TMUX", "PYTHONDONTWRITEBYTECODE")
 
 
 def eventually(condition: Callable[[], Any], what: str, patience_sec: float = PATIENCE_SEC) -> Any:
@@ -46,7 +47,8 @@ class Instance:
 
     @property
     def env(self) -> dict[str, str]:
-        own = {key: value for key, value in os.environ.items() if not key.startswith(("CSP_", "XDG_", "TMUX"))}
+        # Dozens of short-lived programs an instance: compiled modules make them twice as fast.
+        own = {key: value for key, value in os.environ.items() if not key.startswith(DROPPED)}
         return own | {
             "XDG_RUNTIME_DIR": str(self.root / "run"),
             "XDG_CONFIG_HOME": str(self.root / "config"),
