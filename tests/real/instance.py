@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import attrs
 import pytest
+from real.rpc import call
 
 PATIENCE_SEC = 20.0  # for what takes milliseconds: these tests share two cores with everything else
 POLL_SEC = 0.02
@@ -74,7 +76,16 @@ class Instance:
         """Start cspd and wait until it answers."""
         with open(self.root / "log", "ab") as log:
             self.daemon = subprocess.Popen([sys.executable, "-m", "cspd.main"], env=self.env, stdout=log, stderr=log)
-        eventually(lambda: self.ctl("--json", "list", check=False).returncode == 0, "cspd answers")
+        eventually(self._listens, "cspd listens")
+        self.call("daemon.status")  # answered as soon as it is ready
+
+    def _listens(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as sock:
+            return sock.connect_ex(str(self.runtime / "cspd.sock")) == 0  # after a SIGKILL the file is still there
+
+    def call(self, method: str, **params: object) -> Any:
+        """For questions that are asked often; what a person does goes through `ctl`."""
+        return call(self.runtime / "cspd.sock", method, **params)
 
     def ctl(
         self, *words: str, check: bool = True, stdin: str | None = None, env: dict[str, str] | None = None
@@ -100,7 +111,7 @@ class Instance:
         self.ctl("add", name, *options, "--", *command)
 
     def agent(self, name: str) -> dict[str, Any]:
-        return next(agent for agent in self.json("status")["agents"] if agent["name"] == name)
+        return next(agent for agent in self.call("agent.list") if agent["name"] == name)
 
     def wait_idle(self, name: str) -> None:
         self.ctl("wait", name, "--for", "idle", "--timeout", "30")
@@ -110,7 +121,7 @@ class Instance:
 
     def wait_screen(self, name: str, text: str) -> str:
         def shown() -> str | None:
-            screen = self.screen(name)
+            screen: str = self.call("agent.screen", name=name)["text"]
             return screen if text in screen else None
 
         found: str = eventually(shown, f"{text!r} on the screen of {name}")
