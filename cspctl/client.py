@@ -206,7 +206,7 @@ def follow(path: str, since: int | None, room: str | None, talk: Callable[[str],
 
 def _connect_again(path: str, pause: float) -> Client:
     while True:
-        time.sleep(pause)
+        time.sleep(pause)  # nothing announces that cspd is back
         try:
             return Client(path)
         except CspError:

@@ -131,7 +131,7 @@ def _connect(socket: Path, daemon: subprocess.Popen[bytes], deadline: float) -> 
                 raise
         if daemon.poll() is not None:
             raise CspError("demo", f"cspd: ended with status {daemon.returncode} before it answered")
-        time.sleep(TRY_AGAIN_SEC)
+        time.sleep(TRY_AGAIN_SEC)  # between two tries to reach it
 
 
 def _end_family(mark: bytes) -> None:
