@@ -229,7 +229,7 @@ def add(call: Call) -> int:
     """
     if call.flag("start") and call.flag("no-start"):
         raise CspError("usage", "add: --start and --no-start: only one of them", "cspctl help add")
-    from cspd import configfile
+    from cspd.unitfile import render_unit, write_unit
 
     name = call.words[0]
     path = _unit_file(name)
@@ -240,7 +240,7 @@ def add(call: Call) -> int:
             f"cspctl edit {name}, or cspctl remove {name}",
         )
     _warn_unless_found(call.command[0], _working_directory(call))
-    configfile.write_unit(path, configfile.render_unit(_document(call)), replace=False)
+    write_unit(path, render_unit(_document(call)), replace=False)
     try:
         _check(path)
         loaded = _load(call, name, "the agent starts with it")
@@ -338,7 +338,7 @@ def edit(call: Call) -> int:
     import subprocess
     import tempfile
 
-    from cspd.configfile import write_unit
+    from cspd.unitfile import write_unit
 
     name = call.words[0]
     path = _existing(name)
@@ -379,9 +379,9 @@ def disable(call: Call) -> int:
 
 
 def _set_autostart(call: Call, value: bool) -> int:
-    from cspd import configfile
+    from cspd.unitfile import set_autostart
 
     for name in call.words:
-        configfile.set_autostart(_existing(name), value)
+        set_autostart(_existing(name), value)
         _load(call, name, "it reads the file when it starts")
     return 0

@@ -22,7 +22,7 @@ PURE = {
         f"cspd.sidecar.{name}"
         for name in (
             *("attach", "arbiter", "activity", "intent", "keystrokes", "delivery", "box", "person", "safetext"),
-            *("view", "orders"),
+            *("view", "orders", "submitted"),
         )
     ),
 }
@@ -30,7 +30,7 @@ PURE = {
 BOTTOM = {"cspd", "cspd.errors", "cspd.paths"}
 WIRE = BOTTOM | {"cspd.wire.*"}
 TRANSPORT = WIRE | {"cspd.transport"}
-CONFIG = {"cspd.config", "cspd.configfile"}
+CONFIG = {"cspd.config", "cspd.configfile", "cspd.unitfile"}
 # Package or module -> what of ours it may import beside its own package. The first line that fits counts.
 MAY_IMPORT = {
     "cspd.__init__": set(),
@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "cspd.paths": BOTTOM,
     "cspd.config": BOTTOM,
     "cspd.configfile": BOTTOM | {"cspd.config"},
+    "cspd.unitfile": BOTTOM | {"cspd.config", "cspd.configfile"},
     "cspd.profiles.*": BOTTOM,
     "cspd.wire.*": BOTTOM,
     "cspd.transport": WIRE,

@@ -16,7 +16,7 @@ import trio
 
 from cspd.errors import CspError
 from cspd.profiles.profile import Hook, Profile
-from cspd.sidecar import orders, pty
+from cspd.sidecar import answers, orders, pty
 from cspd.sidecar.activity import Activity, Decision, Heard, decide
 from cspd.sidecar.arbiter import Arbiter
 from cspd.sidecar.blackbox import LEDGER_KEPT, BlackBox
@@ -26,6 +26,8 @@ from cspd.sidecar.keystrokes import Kind as Key
 from cspd.sidecar.link import Link
 from cspd.sidecar.repaint import repaint
 from cspd.sidecar.safetext import render
+from cspd.sidecar.sight import Sight
+from cspd.sidecar.submitted import Submitted
 from cspd.sidecar.terminal import Terminal
 from cspd.sidecar.view import View
 from cspd.transport import ancestry_of, peer_of
@@ -35,7 +37,6 @@ log = logging.getLogger("csp-sidecar")
 
 # A look costs about a millisecond, and output comes in hundreds of pieces a second.
 LOOK_DELAY_SEC = 0.05
-SEEN_SEC = 1.0  # a submitted line that has not shown on the screen after this is kept to ourselves
 TYPING_LOOK_SEC = 0.003  # while a message waits for its echo
 
 
@@ -55,6 +56,7 @@ class Session:
     writer: pty.Writer
     arbiter: Arbiter = attrs.field(init=False)
     ear: Ear = attrs.field(init=False)
+    sight: Sight = attrs.field(init=False)
     clients: Clients = attrs.field(init=False)
     link: Link = attrs.field(init=False)
     control_socket: Path = attrs.field(kw_only=True)
@@ -69,8 +71,7 @@ class Session:
     _timer_at: float | None = None
     _alarm_moved: trio.Event = attrs.Factory(trio.Event)
     _said: int = 0
-    _submitted: list[tuple[str, float]] = attrs.Factory(list)  # lines of a person, until they are seen or forgotten
-    _reaped: tuple[bytes, ...] = ()  # what `pty.reaped` said when Enter was last pressed
+    _submitted: Submitted = attrs.Factory(Submitted)
     _welcome: bool = False  # cspd has answered our introduction
     _early: list[dict[str, Any]] = attrs.Factory(list)
     _recovered: list[orders.Report] = attrs.Factory(list)
@@ -83,6 +84,7 @@ class Session:
         self.arbiter = Arbiter(self.profile, draft_suspected=self.restored and self.box.draft)
         self._recovered = self.arbiter.recover([(entry["message_id"], entry["step"]) for entry in entries])
         self.ear = Ear(rows=self.terminal.rows, fresh=not self.restored)
+        self.sight = Sight(self.master, self.pid, self.terminal)
         self.clients = Clients(self)
         self.link = Link(self.control_socket, self)
 
@@ -120,7 +122,7 @@ class Session:
     def _listen(self, data: bytes) -> None:
         if not self.settings["share_keywords"]:
             return
-        listening = not self.terminal.alternate and self._in_foreground() and not self._ran_a_job()
+        listening = not self.terminal.alternate and self.sight.in_foreground() and not self._ran_a_job()
         for said in self.ear.hear(data, listening=listening):
             self._said += 1
             params = {
@@ -131,37 +133,12 @@ class Session:
             self.link.report("sidecar.said", params)
 
     def _ran_a_job(self) -> bool:
-        """Has a child ended since Enter was pressed? Then what shows may be its output, not the shell's own words."""
-        return self.profile.own_words_only and pty.reaped(self.pid) != self._reaped
-
-    def _in_foreground(self) -> bool:
-        try:
-            return pty.line_discipline(self.master, self.pid).foreground
-        except OSError:
-            return True  # the terminal has just hung up: these are the agent's last words
+        return self.profile.own_words_only and self.sight.ran_a_job()
 
     # ------------------------------------------------------------------ looking
 
     def view(self) -> View | None:
-        """What the terminal shows now; None after its hang-up."""
-        try:
-            tty = pty.line_discipline(self.master, self.pid)
-        except OSError:
-            return None
-        term = self.terminal
-        return View(
-            rows=tuple(term.screen_lines()),
-            cursor=(term.cursor[0], term.cursor[1] + term.pending_wrap),
-            title=term.title,
-            alternate=term.alternate,
-            bracketed_paste=term.mode(2004),
-            canonical=tty.canonical,
-            echo=tty.echo,
-            foreground=tty.foreground,
-            reading=tty.reading,
-            unread=pty.unread(self.master) if self.arbiter.delivery else 0,
-            wrapped=tuple(term.wrapped()),
-        )
+        return self.sight.view(count_unread=self.arbiter.delivery is not None)
 
     def _look_soon(self, delay_sec: float = LOOK_DELAY_SEC) -> None:
         at = trio.current_time() + delay_sec
@@ -212,7 +189,7 @@ class Session:
                     if data == b"\r" and self.arbiter.delivery is not None:
                         self._hook = None  # it told of the turn before: no evidence of what this Enter does
                     if self.profile.own_words_only and b"\r" in data:
-                        self._reaped = pty.reaped(self.pid)
+                        self.sight.enter_pressed()
                     self.writer.write(data)
                     self.ear.wrote(data.decode("utf-8", "replace"))
                 case orders.SetTimer(at):
@@ -226,24 +203,15 @@ class Session:
                     self._report(message_id, step, reason, evidence)
                 case orders.HumanLine(text, _):
                     self.ear.wrote(text + "\r")
-                    self._submitted.append((text, trio.current_time() + SEEN_SEC))
+                    self._submitted.add(text, trio.current_time())
                     self._share_seen(self.view())
 
     def _share_seen(self, view: View | None) -> None:
-        """Tell the room what a person submitted, once the screen has shown it: what never shows is a secret.
-
-        A line that was typed ahead is judged by the terminal of that moment, and may yet be read with echo off.
-        """
-        shown = "".join("".join(line.split()) for line in view.lines()) if view is not None else ""
-        now, waiting, self._submitted = trio.current_time(), self._submitted, []
-        for text, until in waiting:
-            if "".join(text.split()) in shown:
-                if self.settings["share_input"]:
-                    self.link.report("sidecar.line", {"text": text})
-            elif now < until:
-                self._submitted.append((text, until))
+        for text in self._submitted.take_seen(view, trio.current_time()):
+            if self.settings["share_input"]:
+                self.link.report("sidecar.line", {"text": text})
         if self._submitted:
-            self._look_soon(LOOK_DELAY_SEC)
+            self._look_soon()
 
     def _report(self, message_id: str, step: str, reason: str, evidence: str) -> None:
         entry = {"message_id": message_id, "step": step, "reason": reason, "ts": time.time()}
@@ -377,7 +345,8 @@ class Session:
             case "sidecar.hook":
                 self.hooked(params)
             case "sidecar.screen":
-                return self.screen(params.get("scrollback") is True, params.get("ansi") is True)
+                scrollback, ansi = params.get("scrollback") is True, params.get("ansi") is True
+                return answers.screen(self.terminal, scrollback=scrollback, ansi=ansi)
             case "sidecar.explain":
                 return self.explain()
             case _:
@@ -412,47 +381,9 @@ class Session:
         message = orders.Outgoing(params["message_id"], text, expires_at, params.get("urgent") is True)
         self._handle(orders.MessageArrived(now, message))
 
-    def screen(self, scrollback: bool, ansi: bool) -> dict[str, Any]:
-        term = self.terminal
-        if ansi:
-            text = repaint(term, scrollback=scrollback).decode("utf-8", "replace")
-        else:
-            text = "\n".join(term.history_lines() if scrollback else term.screen_lines())
-        return {
-            "text": text,
-            "rows": term.rows,
-            "columns": term.columns,
-            "cursor": list(term.cursor),
-            "title": term.title,
-            "alternate": term.alternate,
-        }
-
     def explain(self) -> dict[str, Any]:
         self._look()
         decision, view = self._decision, self.view()
         if decision is None or view is None:
-            return {
-                "activity": self._published.value,
-                "reason": "no look was taken yet",
-                "rules": [],
-                "view": {},
-            }
-        rules = [
-            {
-                "rule": vote.rule,
-                "activity": vote.activity.value,
-                "matched": vote.matched,
-                "lines": list(vote.lines),
-                "why": vote.why,
-            }
-            for vote in decision.rules
-        ]
-        facts = attrs.asdict(view, filter=lambda field, _: field.name not in ("rows", "wrapped"))
-        facts["silent_sec"] = round(decision.silent_sec, 3)
-        return {
-            "activity": decision.activity.value,
-            "reason": decision.reason,
-            "profile": self.profile.name,
-            "rules": rules,
-            "view": facts,
-        }
+            return answers.not_looked(self._published)
+        return answers.explained(self.profile, decision, view)

@@ -1,0 +1,36 @@
+"""Lines that a person has submitted and that wait to be seen on the screen before the room may hear them.
+
+What never shows is a secret: a line that was typed ahead is judged by the terminal of that moment, and may yet be read
+with echo off. Whether lines are shared at all is the unit's setting.
+"""
+
+import attrs
+
+from cspd.sidecar.view import View
+
+SEEN_SEC = 1.0  # a submitted line that has not shown on the screen after this is kept to ourselves
+
+
+@attrs.define
+class Submitted:
+    """The lines of one person's terminal, oldest first."""
+
+    _waiting: list[tuple[str, float]] = attrs.Factory(list)
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def add(self, text: str, now: float) -> None:
+        self._waiting.append((text, now + SEEN_SEC))
+
+    def take_seen(self, view: View | None, now: float) -> list[str]:
+        """Those that the screen shows; those that have waited too long are forgotten."""
+        shown = _squeezed("".join(view.lines())) if view is not None else ""
+        seen = [text for text, _ in self._waiting if _squeezed(text) in shown]
+        self._waiting = [(text, until) for text, until in self._waiting if _squeezed(text) not in shown and now < until]
+        return seen
+
+
+def _squeezed(text: str) -> str:
+    """Without blanks: the screen wraps and indents."""
+    return "".join(text.split())
