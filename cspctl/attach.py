@@ -156,7 +156,7 @@ class _Attachment:
         for fd, events in wanted.items():
             poll.register(fd, events)
         ready = dict(poll.poll(self._timeout_ms()))
-        if self._signals.fd in ready:
+        if ready.keys() & {self._signals.fd, tty.read_fd}:  # keys too: a resize just before them is not in `ready` yet
             self._heed(self._signals.take())
         if ready.get(link.fd, 0) & select.POLLOUT:
             link.send_some()
