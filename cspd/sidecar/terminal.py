@@ -10,7 +10,7 @@ from typing import Any
 from pyghostty._ffi import check, ffi, lib, union_fn
 from pyghostty.core import init_sized
 
-from cspd.sidecar.cells import CellReader, Row, packed_rows
+from cspd.sidecar.cells import CellReader, Row, packed_rows, wrapped_rows
 
 # The library counts scrollback in bytes as well as in lines, and its own limit (10 000 bytes) holds some 400
 # lines. A cell takes 8 bytes: this is enough for 500 columns, and is only taken when it is needed.
@@ -189,7 +189,7 @@ class Terminal:
     @property
     def cursor_shape(self) -> int:
         """The DECSCUSR number; 0 when the program has not asked for one."""
-        check(lib.ghostty_render_state_update(self._render, self._handle), "render state")
+        self._render_state()
         shape, blinking = ffi.new("GhosttyRenderStateCursorVisualStyle*"), ffi.new("bool*")
         self._render_get("CURSOR_VISUAL_STYLE", shape)
         self._render_get("CURSOR_BLINKING", blinking)
@@ -239,7 +239,8 @@ class Terminal:
 
     def wrapped(self) -> list[bool]:
         """Per visible row: it goes on in the next one."""
-        return [wrap for wrap, _raw in self._packed_rows()]
+        self._render_state()
+        return wrapped_rows(self._render)
 
     def history_lines(self) -> list[str]:
         """Scrollback and screen as logical lines. The alternate screen has no scrollback of its own."""
@@ -390,8 +391,11 @@ class Terminal:
         return [Row(reader.read(self._ref("active", 0, y), raw), wrap) for y, (wrap, raw) in found]
 
     def _packed_rows(self) -> Iterator[tuple[bool, list[int]]]:
-        check(lib.ghostty_render_state_update(self._render, self._handle), "render state")
+        self._render_state()
         return packed_rows(self._render)
+
+    def _render_state(self) -> None:
+        check(lib.ghostty_render_state_update(self._render, self._handle), "render state")
 
     def _render_get(self, name: str, out: Any) -> None:
         key = getattr(lib, f"GHOSTTY_RENDER_STATE_DATA_{name}")
