@@ -12,7 +12,7 @@ from cspd.profiles.profile import Profile
 from cspd.sidecar.activity import Activity, Decision
 from cspd.sidecar.box import Anchor, Trace, is_empty, is_occupied
 from cspd.sidecar.delivery import HOLDS_KEYS, Delivery, End, Phase, Scene
-from cspd.sidecar.keystrokes import Kind, Piece
+from cspd.sidecar.keystrokes import EMPTIES_BOX, Kind, Piece
 from cspd.sidecar.orders import (
     AgentEnded,
     CancelTimer,
@@ -368,7 +368,7 @@ class Arbiter:
     def _pass(self, pieces: Iterable[Piece], view: View | None) -> None:
         activity = self.decision.activity if self.decision else Activity.STARTING
         self._out += self.person.go_on(pieces, view or self.view, activity, self.anchor)
-        if any(piece.kind in (Kind.ENTER, Kind.INTERRUPT, Kind.KILL_LINE) for piece in pieces):
+        if any(piece.kind in EMPTIES_BOX for piece in pieces):
             self.residue = None
 
     # --- the timer -----------------------------------------------------------------------------------------------

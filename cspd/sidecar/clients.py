@@ -8,6 +8,8 @@ import json
 import logging
 import socket
 from collections.abc import Callable
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Protocol
 
 import attrs
@@ -27,6 +29,7 @@ HELLO_SEC = 5.0
 FAREWELL_SEC = 1.0
 RECEIVE_SIZE = 65536
 SIZE_MAX = 1000
+KEY_MAX = 16  # bytes that one key sends; a paste has no echo worth waiting for
 
 
 @attrs.define(eq=False)
@@ -43,6 +46,7 @@ class Client:
     taken: int = 0  # bytes of input
     outbox: Outbox = attrs.Factory(Outbox)
     keystrokes: Keystrokes = attrs.Factory(Keystrokes)
+    _stuck: bool = False  # the socket is full: `write` waits for room
     _wake: trio.Event = attrs.Factory(trio.Event)
     _sent: trio.Event = attrs.Factory(trio.Event)
 
@@ -50,23 +54,27 @@ class Client:
         self.push_frame(frame(kind, payload))
 
     def push_frame(self, data: bytes) -> None:
-        idle = not self.outbox.queued
         self.outbox.push(data)
-        if idle:
-            self._send_now()  # a keystroke's echo does not wait for a task switch
-        self.wake()
+        self.send_now()
+
+    def send_now(self) -> None:
+        """What is queued, as far as there is room: a keystroke's echo does not wait for a task switch."""
+        if not self._stuck:
+            self._send_some()
+        if self.outbox.queued or self.outbox.wants_repaint:
+            self.wake()
 
     def wake(self) -> None:
         self._wake.set()
 
-    def _send_now(self) -> None:
+    def _send_some(self) -> None:
         buffers = self.outbox.head()
         if not buffers:
             return
         try:
             self.outbox.sent(self.sock.sendmsg(buffers))
         except BlockingIOError:
-            pass  # `write` waits for room
+            self._stuck = True
         except OSError:
             self.outbox.drop()  # it has vanished; the task that reads from it notices too
 
@@ -75,7 +83,8 @@ class Client:
         while True:
             while self.outbox.queued:
                 await trio.lowlevel.wait_writable(self.sock)
-                self._send_now()  # asks for the buffers only now: they may have been dropped meanwhile
+                self._stuck = False
+                self._send_some()  # asks for the buffers only now: they may have been dropped meanwhile
             if self.outbox.wants_repaint:
                 await trio.lowlevel.wait_writable(self.sock)
                 self.outbox.repainted(frame(Kind.REPAINT, repaint()))
@@ -105,6 +114,7 @@ class Host(Protocol):
     def detached(self, client: Client) -> None: ...
     def resized(self, client: Client) -> None: ...
     def typed(self, client: Client, data: bytes) -> None: ...
+    def await_echo(self) -> None: ...
     def repaint(self, client: Client) -> bytes: ...
     async def wait_input_room(self) -> None: ...
 
@@ -124,11 +134,15 @@ class Clients:
         for client in self.members:
             client.push_frame(data)
 
+    @property
+    def slowing(self) -> bool:
+        return any(client.outbox.pace is Pace.SLOWING for client in self.members)
+
     async def wait_room(self) -> None:
         """Until no client slows the agent down: each has read, or has lost its right to be waited for."""
-        while any(client.outbox.pace is Pace.SLOWING for client in self.members):
+        while self.slowing:
             with trio.move_on_after(PATIENCE_SEC) as scope:
-                while any(client.outbox.pace is Pace.SLOWING for client in self.members):  # noqa: ASYNC110  # rare
+                while self.slowing:  # noqa: ASYNC110  # rare
                     await trio.sleep(POLL_SEC)
             if scope.cancelled_caught:
                 for client in self.members:
@@ -171,7 +185,7 @@ class Clients:
                 for kind, payload in early:
                     await self._received(client, kind, payload)
                 while data := await self._receive(client):
-                    for kind, payload in frames.feed(data):
+                    for kind, payload in joined(frames.feed(data)):
                         await self._received(client, kind, payload)
                 nursery.cancel_scope.cancel()
         except* (OSError, FrameError, CspError) as group:
@@ -222,13 +236,27 @@ class Clients:
                 self.host.typed(client, payload)
                 if client.wants_taken:
                     client.taken += len(payload)
-                    client.push(Kind.TAKEN, client.taken.to_bytes(8, "big"))
+                    client.outbox.push(frame(Kind.TAKEN, client.taken.to_bytes(8, "big")))  # goes with the echo
+                if len(payload) <= KEY_MAX:
+                    self.host.await_echo()
+                client.send_now()
                 await self.host.wait_input_room()
             case Kind.RESIZE:
                 client.rows, client.columns = _size(_json(payload))
                 self.host.resized(client)
             case _:
                 pass  # input of a read-only client; kinds of a newer one
+
+
+def joined(frames: list[tuple[Kind, bytes]]) -> list[tuple[Kind, bytes]]:
+    """Input that came together is one piece: a terminal gives a paste in 4 kB at a time."""
+    out: list[tuple[Kind, bytes]] = []
+    for kind, run in groupby(frames, key=itemgetter(0)):
+        payloads = [payload for _, payload in run]
+        if kind is Kind.INPUT:
+            payloads = [b"".join(payloads)]
+        out += [(kind, payload) for payload in payloads]
+    return out
 
 
 POLL_SEC = 0.01  # only while a full queue slows the agent down

@@ -18,6 +18,7 @@ _COLOUR = re.compile("\x1b\\[[0-9;:]*m")
 _SEQUENCE = re.compile(r"\x1b\[([0-?]*)([ -/]*)([@-~])")
 _OPEN_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*")
 _KEYS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b.?")  # pasted brackets and keys that leave no letters in a line
+_TYPED = re.compile(r"[^\x00-\x1f\x7f]+|[\r\n\b\x7f\x03\x15]")
 _STRING_END = re.compile("\x1b\\\\|\x07|\x9c")
 
 LINE_MAX = 64 * 1024  # characters; the limit of a message's content
@@ -70,8 +71,11 @@ class Ear:
 
     def wrote(self, text: str) -> None:
         """This was typed into the terminal, by us or by a person, in any pieces: its echo is nobody's speech."""
-        for char in _KEYS.sub("", text):
-            match char:
+        text = _KEYS.sub("", text)
+        if "@" not in text and "@" not in self._typing:
+            text = self._past_lines(text)
+        for run in _TYPED.findall(text):
+            match run:
                 case "\r" | "\n":
                     self._remember(self._typing)
                     self._typing = ""
@@ -80,10 +84,17 @@ class Ear:
                     self._typing = self._typing[:-1]
                 case "\x03" | "\x15":
                     self._typing = ""
-                case _ if char >= " ":
-                    self._typing = (self._typing + char)[-LINE_MAX:]
+                case _:
+                    self._typing = (self._typing + run)[-LINE_MAX:]
         if len(text) > 1:
             self._remember(self._typing)  # a paste may be echoed as lines before its Enter
+
+    def _past_lines(self, text: str) -> str:
+        """What follows the last Enter: the lines before it speak to nobody."""
+        end = max(text.rfind("\r"), text.rfind("\n")) + 1
+        if end:
+            self._typing, self._below = "", 0
+        return text[end:]
 
     def _remember(self, line: str) -> None:
         at = line.find("@")

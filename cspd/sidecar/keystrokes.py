@@ -13,6 +13,7 @@ import attrs
 class Kind(enum.Enum):
     TEXT = "text"
     PASTE = "paste"  # bracketed; `text` is its inside
+    BULK = "bulk"  # lines that came faster than anybody types, up to the last Enter: a paste without brackets
     ENTER = "enter"
     BACKSPACE = "backspace"
     KILL_LINE = "kill-line"  # ^U
@@ -26,6 +27,7 @@ class Kind(enum.Enum):
 
 
 _NOT_TYPED = frozenset({Kind.REPORT, Kind.POINTER})
+EMPTIES_BOX = frozenset({Kind.ENTER, Kind.BULK, Kind.INTERRUPT, Kind.KILL_LINE})
 
 
 @attrs.frozen
@@ -50,6 +52,11 @@ STRING_MAX = 4096
 
 SLICE = 1024
 
+# So much at once, and nothing but text and line ends, is pasted or piped: its tokens, 100 000 a megabyte, tell nothing.
+BULK_MIN = 1024
+_BULK = re.compile(rb"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]+\r")
+
+_TEXT = re.compile(rb"[ -~]*")
 _CSI = re.compile(rb"\x1b\[([0-?]*)([ -/]*)([@-~])")
 _CSI_OPEN = re.compile(rb"\x1b\[[0-?]*[ -/]*")
 _SS3 = re.compile(rb"\x1bO[ -~]")
@@ -91,7 +98,13 @@ class Keystrokes:
 
     def feed(self, data: bytes, now: float) -> list[Piece]:
         """Pieces whose `data` together are exactly `data`."""
-        # In slices: what is left is copied for each token, and a paste without brackets has thousands.
+        bulk = None if len(data) < BULK_MIN or self.unfinished else _BULK.match(data)
+        if bulk is not None and bulk.end() >= BULK_MIN:
+            return [Piece(Kind.BULK, bulk[0]), *self._slices(data[bulk.end() :], now)]
+        return self._slices(data, now)
+
+    def _slices(self, data: bytes, now: float) -> list[Piece]:
+        """What is left is copied for each token, so long input is taken in slices."""
         slices = range(0, len(data), SLICE) if data else (0,)
         return [piece for at in slices for piece in self._feed(data[at : at + SLICE], now)]
 
@@ -138,8 +151,8 @@ def _token(rest: bytes) -> tuple[Kind, int, str]:
     if first < 0x20 or first == 0x7F:
         return _CONTROLS.get(first, Kind.EDIT), 1, ""
     if first < 0x80:
-        size = next((i for i, byte in enumerate(rest) if not 0x20 <= byte < 0x7F), len(rest))
-        return Kind.TEXT, size, rest[:size].decode("ascii")
+        text = _TEXT.match(rest)[0]  # type: ignore[index]  # its first byte is one of these
+        return Kind.TEXT, len(text), text.decode("ascii")
     size = 2 if 0xC2 <= first < 0xE0 else 3 if 0xE0 <= first < 0xF0 else 4 if 0xF0 <= first < 0xF5 else 1
     good = next((i for i in range(1, min(size, len(rest))) if rest[i] & 0xC0 != 0x80), min(size, len(rest)))
     if good < size and good == len(rest):
@@ -270,8 +283,8 @@ class Draft:
                 line = Line(self.text, self.certain)
                 self.clear()
                 return line
-            case Kind.INTERRUPT | Kind.KILL_LINE:
-                self.clear()
+            case Kind.INTERRUPT | Kind.KILL_LINE | Kind.BULK:
+                self.clear()  # nobody's words to the room: that many lines are data
             case Kind.TEXT | Kind.PASTE:
                 self.present = True
                 self.text += piece.text

@@ -53,10 +53,10 @@ class Person:
         self, pieces: Iterable[Piece], view: View | None, activity: Activity, anchor: Anchor | None
     ) -> list[Command]:
         """Send these pieces on, untouched, and tell the lines that they submit."""
+        pieces = list(pieces)
         lines: list[Command] = []
-        data = b""
+        data = b"".join(piece.data for piece in pieces)
         for piece in pieces:
-            data += piece.data
             if view is not None and view.canonical and piece.data == b"\n":
                 piece = Piece(Kind.ENTER, piece.data)  # in a line-oriented program ^J is Enter
             if piece.typed and view is not None and view.password:

@@ -32,6 +32,13 @@ def read_available(master: int) -> tuple[bytes, bool]:
     return b"".join(parts), False
 
 
+def wait_output(master: int, for_ms: int) -> bool:
+    """Blocks, so only for a moment: is there something to read (or a hang-up)?"""
+    poll = select.poll()
+    poll.register(master, select.POLLIN)
+    return bool(poll.poll(for_ms))
+
+
 @attrs.define
 class Writer:
     """The only way to the program's input. `write` never blocks; `wait_room` is for those who can wait."""

@@ -37,6 +37,8 @@ log = logging.getLogger("csp-sidecar")
 
 # A look costs about a millisecond, and output comes in hundreds of pieces a second.
 LOOK_DELAY_SEC = 0.05
+ECHO_MS = 1  # line editors echo in 0.05
+NO_ECHO_SEC = 0.1
 TYPING_LOOK_SEC = 0.003  # while a message waits for its echo
 
 
@@ -67,6 +69,7 @@ class Session:
     _published: Activity = Activity.STARTING
     _started_at: float = attrs.Factory(trio.current_time)
     _output_at: float = attrs.Factory(trio.current_time)
+    _no_echo_until: float = 0.0
     _look_at: float | None = None
     _timer_at: float | None = None
     _alarm_moved: trio.Event = attrs.Factory(trio.Event)
@@ -183,6 +186,7 @@ class Session:
     def _perform(self, commands: Sequence[orders.Command]) -> None:
         """In order, those that follow from a look included, right behind it."""
         todo = deque(commands)
+        submitted = False
         while todo:
             match todo.popleft():
                 case orders.Write(data):
@@ -204,7 +208,9 @@ class Session:
                 case orders.HumanLine(text, _):
                     self.ear.wrote(text + "\r")
                     self._submitted.add(text, trio.current_time())
-                    self._share_seen(self.view())
+                    submitted = True
+        if submitted:
+            self._share_seen(self.view())
 
     def _share_seen(self, view: View | None) -> None:
         for text in self._submitted.take_seen(view, trio.current_time()):
@@ -291,6 +297,21 @@ class Session:
             self._look()  # what it is doing now decides whether the line is for the room
         view = self.view() if submits else None
         self._handle(orders.HumanTyped(now, pieces, view, in_paste=client.keystrokes.in_paste))
+
+    def await_echo(self) -> None:
+        """Wait a moment for the answer to a key and pass it on here: another turn of the event loop costs 50 us.
+
+        Once in vain, and the next keys are not waited for: a program that draws takes longer anyway.
+        """
+        now = trio.current_time()
+        if now < self._no_echo_until or self.clients.slowing:
+            return
+        if pty.wait_output(self.master, ECHO_MS):
+            data, _hung_up = pty.read_available(self.master)  # a hang-up is seen again by the pump
+            if data:
+                self.output(data)
+        else:
+            self._no_echo_until = now + NO_ECHO_SEC
 
     def repaint(self, client: Client) -> bytes:
         return repaint(self.terminal, scrollback=False)

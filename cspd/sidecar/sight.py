@@ -3,6 +3,8 @@
 What follows from a view is decided by `activity` and `arbiter`; when to look by `session`.
 """
 
+import os
+
 import attrs
 
 from cspd.sidecar import pty
@@ -43,7 +45,7 @@ class Sight:
     def in_foreground(self) -> bool:
         """May the agent itself read and write the terminal, or does it run a job there?"""
         try:
-            return pty.line_discipline(self.master, self.pid).foreground
+            return os.tcgetpgrp(self.master) == self.pid
         except OSError:
             return True  # the terminal has just hung up: these are the agent's last words
 

@@ -149,3 +149,17 @@ PARTS = ["@beta: hi", "\r\n", "\n", "\x1b[2A", "\x1b[H", "\x1b[K", "\r", "\b", "
 def test_cuts_in_plausible_output_change_nothing(parts: list[str], size: int) -> None:
     data = "".join(parts).encode()
     assert heard(*(data[i : i + size] for i in range(0, len(data), size))) == heard(data)
+
+
+def test_a_long_paste_with_one_name_in_it_is_remembered_as_typed() -> None:
+    ear = Ear()
+    ear.wrote("words without a name\r" * 5000 + "@beta: not said" + "\r")
+    assert ear.hear(b"@beta: not said\r\n@beta: said\r\n", listening=True) == [Said("beta", "said")]
+
+
+def test_a_draft_of_a_megabyte_without_a_line_end_is_followed() -> None:
+    ear = Ear()
+    for _ in range(1000):
+        ear.wrote("x" * 1000)
+    ear.wrote("\x15@beta: typed\r")
+    assert ear.hear(b"@beta: typed\r\n", listening=True) == []

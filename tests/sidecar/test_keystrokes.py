@@ -166,3 +166,30 @@ def test_a_draft_begins_with_any_key_but_not_with_a_report() -> None:
     for piece in keys.feed(b"\x1b[A", 1.0):
         draft.take(piece)
     assert draft.present
+
+
+def test_many_lines_at_once_are_one_piece_and_what_follows_the_last_enter_is_a_draft() -> None:
+    data = "eine Zeile → noch eine\r".encode() * 100 + b"a draft"
+    bulk, *rest = Keystrokes().feed(data, 0.0)
+    assert (bulk.kind, bulk.data + b"".join(piece.data for piece in rest)) == (Kind.BULK, data)
+    assert [(piece.kind, piece.text) for piece in rest] == [(Kind.TEXT, "a draft")]
+    draft = Draft()
+    assert [draft.take(piece) for piece in (bulk, *rest)] == [None, None]
+    assert (draft.text, draft.present) == ("a draft", True)
+
+
+@pytest.mark.parametrize("key", [b"\x03", b"\x15", b"\x7f", b"\x1b[A", b"\x1b[200~"])
+def test_many_lines_with_a_key_among_them_are_told_apart_from_that_key_on(key: bytes) -> None:
+    lines = b"a line\r" * 200
+    pieces = Keystrokes().feed(lines + key + lines, 0.0)
+    assert b"".join(piece.data for piece in pieces) == lines + key + lines
+    assert pieces[0].kind is Kind.BULK
+    assert pieces[1].data == key
+    assert pieces[1].kind is not Kind.BULK
+
+
+def test_a_paste_in_brackets_is_never_taken_for_bulk() -> None:
+    keystrokes = Keystrokes()
+    keystrokes.feed(b"\x1b[200~", 0.0)
+    pieces = keystrokes.feed(b"a line\r" * 1000 + b"\x1b[201~", 0.0)
+    assert {piece.kind for piece in pieces} == {Kind.PASTE}

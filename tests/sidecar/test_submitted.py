@@ -40,3 +40,12 @@ def test_after_the_hang_up_nothing_shows() -> None:
     lines = Submitted()
     lines.add("bye", 0.0)
     assert lines.take_seen(None, 0.1) == []
+
+
+def test_of_a_paste_of_lines_only_the_last_ones_wait() -> None:
+    submitted = Submitted()
+    for n in range(100):
+        submitted.add(f"line {n}.", 0.0)
+    assert submitted.take_seen(showing(*(f"line {n}." for n in range(100))), 0.1) == [
+        f"line {n}." for n in range(80, 100)
+    ]
