@@ -51,6 +51,12 @@ VERBS: dict[str, tuple[str, str, str, str]] = {
     "disable": ("units", "disable", "NAME...", "do not start the agent with cspd"),
     "reload": ("units", "reload", "", "read all configuration again; running agents go on"),
     "attach": ("units", "attach", "NAME [--read-only] [--detach-key KEY]", "make this terminal the agent's"),
+    "tmux": (
+        "tmux",
+        "tmux",
+        "[NAME...] [--layout LAYOUT] [--status]",
+        "a tmux session: a pane for each agent, and watch",
+    ),
     "screen": ("units", "screen", "NAME [--scrollback] [--ansi]", "print what the agent's terminal shows"),
     "wait": (
         "units",
