@@ -58,6 +58,12 @@ VERBS: dict[str, tuple[str, str, str, str]] = {
         "a tmux session: a pane for each agent, and watch",
     ),
     "screen": ("units", "screen", "NAME [--scrollback] [--ansi]", "print what the agent's terminal shows"),
+    "replay": (
+        "replay",
+        "replay",
+        "NAME [FILE] [-n|--number N] [--speed X] [--idle-limit SEC]",
+        "list the recordings of an agent's terminal; play one",
+    ),
     "wait": (
         "units",
         "wait",
@@ -325,8 +331,8 @@ def overview() -> str:
     lines = ["usage: cspctl [--json] [--socket PATH] VERB ...", ""]
     lines += [f"  {verb:<11} {does}" for verb, (_, _, _, does) in VERBS.items()]
     lines += ["", "cspctl help VERB tells more of one verb."]
-    lines += ["Exit status: 0 done, 1 failed, 2 usage, 3 not active, 4 no such agent, room or"]
-    lines += ["message, 5 cspd cannot be reached, 6 timed out.", ""]
+    lines += ["Exit status: 0 done, 1 failed, 2 usage, 3 not active, 4 no such agent, room,"]
+    lines += ["message or recording, 5 cspd cannot be reached, 6 timed out.", ""]
     return "\n".join(lines)
 
 

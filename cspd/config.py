@@ -211,6 +211,16 @@ class TerminalConfig:
 
 
 @attrs.frozen
+class Record:
+    """Whether what the terminal shows is recorded, and how much of it is kept."""
+
+    enabled: bool = False
+    max_bytes: int = attrs.field(default=10_485_760, validator=between(65_536, 1 << 40))  # of one file, about
+    keep_files: int = attrs.field(default=10, validator=between(1, 10_000))
+    input: bool = False  # passwords that are typed are input, too
+
+
+@attrs.frozen
 class UnitConfig:
     """One agent. `name` comes from the file's name; `profile` follows from the command unless it is given."""
 
@@ -227,6 +237,7 @@ class UnitConfig:
     deliver: Deliver = attrs.field(factory=Deliver)
     share: Share = attrs.field(factory=Share)
     terminal: TerminalConfig = attrs.field(factory=TerminalConfig)
+    record: Record = attrs.field(factory=Record)
 
     @profile.default
     def _profile_of_command(self) -> str:

@@ -25,6 +25,7 @@ EXIT_STATUS: Mapping[str, int] = {
     "no-such-agent": NO_SUCH,
     "no-such-room": NO_SUCH,
     "no-such-message": NO_SUCH,
+    "no-such-recording": NO_SUCH,
     "unreachable": UNREACHABLE,
     "timed-out": TIMED_OUT,
 }

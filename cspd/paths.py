@@ -98,6 +98,10 @@ class Paths:
         """Files that the profile's wiring makes for one agent."""
         return self.state / "wiring" / name
 
+    def recordings_dir(self, name: str) -> Path:
+        """What one agent's terminal has shown, as numbered asciicast files."""
+        return self.state / "recordings" / name
+
     @property
     def history_db(self) -> Path:
         return self.state / "history.db"

@@ -22,6 +22,7 @@ from cspd.paths import Paths
 from cspd.profiles.find import find_profile
 from cspd.sidecar import pty
 from cspd.sidecar.blackbox import BlackBox, Remains
+from cspd.sidecar.recorder import Files, Recorder
 from cspd.sidecar.session import Session
 from cspd.sidecar.terminal import Terminal
 from cspd.wire.ansi import RESET
@@ -68,6 +69,7 @@ async def serve(spec: dict[str, Any], fds: dict[str, int]) -> None:
         nursery.start_soon(session.link.keep)
         nursery.start_soon(session.writer.run)
         nursery.start_soon(session.run_alarms)
+        nursery.start_soon(session.recorder.run)
         nursery.start_soon(watch_agent, fds["pidfd"], ending)
         nursery.start_soon(hold_lifeline, spec, fds, paths, ending)
         async with trio.open_nursery() as clients:
@@ -77,6 +79,7 @@ async def serve(spec: dict[str, Any], fds: dict[str, int]) -> None:
             clients.cancel_scope.cancel()
         session.agent_ended()
         session.link.report("sidecar.ended", {"text": "\n".join(session.last_lines())})
+        await session.recorder.finish()
         await session.link.drain(LINK_DRAIN_SEC)
         nursery.cancel_scope.cancel()
 
@@ -95,6 +98,7 @@ def build_session(spec: dict[str, Any], master: int, paths: Paths) -> Session:
         master=master,
         terminal=terminal,
         box=box,
+        recorder=Recorder(name, terminal, Files(paths.recordings_dir(name))),
         profile=find_profile(spec["settings"]["profile"], paths),
         settings=spec["settings"],
         scrollback_lines=spec["scrollback_lines"],

@@ -24,6 +24,7 @@ from cspd.sidecar.clients import Client, Clients
 from cspd.sidecar.intent import Ear
 from cspd.sidecar.keystrokes import Kind as Key
 from cspd.sidecar.link import Link
+from cspd.sidecar.recorder import Recorder
 from cspd.sidecar.repaint import repaint
 from cspd.sidecar.safetext import render
 from cspd.sidecar.sight import Sight
@@ -52,6 +53,7 @@ class Session:
     master: int
     terminal: Terminal
     box: BlackBox
+    recorder: Recorder
     profile: Profile
     settings: dict[str, Any]
     scrollback_lines: int
@@ -93,6 +95,7 @@ class Session:
 
     def start(self) -> None:
         """Tell what became of messages that the sidecar before us had in hand, and look at the screen soon."""
+        self.recorder.take_settings(self.settings)
         self._perform(self._recovered)
         self._look_soon()
 
@@ -103,6 +106,7 @@ class Session:
         self.output_count += len(data)
         self.box.append(data)
         self.clients.broadcast(Kind.OUTPUT, data)
+        self.recorder.output(data)
         replies = self.terminal.feed(data)
         if replies and self._leader is None:  # else the leader's own terminal answers
             self.writer.write(replies)
@@ -195,6 +199,7 @@ class Session:
                     if self.profile.own_words_only and b"\r" in data:
                         self.sight.enter_pressed()
                     self.writer.write(data)
+                    self.recorder.input(data)
                     self.ear.wrote(data.decode("utf-8", "replace"))
                 case orders.SetTimer(at):
                     self._timer_at = at
@@ -278,6 +283,7 @@ class Session:
         if client is not self._leader or size == (self.terminal.columns, self.terminal.rows):
             return
         self.terminal.resize(*size)
+        self.recorder.resized()
         self.ear.rows = client.rows
         pty.set_size(self.master, client.rows, client.columns)
         for other in self.clients.members:
@@ -352,6 +358,7 @@ class Session:
         if settings["profile"] != self.settings["profile"]:
             log.info("%s: profile %s counts from the next start", self.name, settings["profile"])
         self.settings = {**settings, "profile": self.settings["profile"]}
+        self.recorder.take_settings(settings)
 
     def asked(self, method: str, params: dict[str, Any]) -> Any:
         match method:

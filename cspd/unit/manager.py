@@ -332,6 +332,7 @@ def sidecar_settings(config: UnitConfig) -> dict[str, Any]:
         "template": config.deliver.template,
         "share_input": config.share.input,
         "share_keywords": config.share.keywords,
+        "record": attrs.asdict(config.record),
     }
 
 
