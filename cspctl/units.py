@@ -338,34 +338,45 @@ def edit(call: Call) -> int:
     import subprocess
     import tempfile
 
-    from cspd.unitfile import write_unit
-
     name = call.words[0]
     path = _existing(name)
     copy = Path(tempfile.mkdtemp(prefix="cspctl-edit-")) / path.name
     shutil.copyfile(path, copy)
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    keep = False
     try:
         status = subprocess.run([*shlex.split(editor), str(copy)]).returncode
+        keep = copy.read_bytes() != path.read_bytes()
+        if status != 0:
+            kept = f"your text is kept in {copy}" if keep else ""
+            raise CspError("editor", f"editor: {editor}: exit status {status}: {path} is unchanged", kept)
+        if not keep:
+            say(f"{name}: unchanged")
+            return 0
+        _take_edited(copy, path)
+        keep = False
     except OSError as exc:
-        shutil.rmtree(copy.parent)
-        raise CspError("editor", f"editor: {editor}: {exc.strerror}", "set VISUAL or EDITOR") from exc
-    kept = f"your text is kept in {copy}"
-    if status != 0:
-        raise CspError("editor", f"editor: {editor}: exit status {status}: {path} is unchanged", kept)
-    if copy.read_bytes() == path.read_bytes():
-        say(f"{name}: unchanged")
-    else:
-        try:
-            _check(copy)
-            write_unit(path, copy.read_text(encoding="utf-8"), replace=True)
-        except CspError as problem:
-            raise _again(problem, kept) from problem
-        agent = _load(call, name, "it reads the file when it starts")
-        if agent and agent["state"] == "running":
-            say(f"{name}: the running agent changes with cspctl restart {name}")
-    shutil.rmtree(copy.parent)
+        raise CspError(
+            "editor", f"editor: {editor}: {(exc.strerror or str(exc)).lower()}", "set VISUAL or EDITOR"
+        ) from exc
+    finally:
+        if not keep:
+            shutil.rmtree(copy.parent)
+    agent = _load(call, name, "it reads the file when it starts")
+    if agent and agent["state"] == "running":
+        say(f"{name}: the running agent changes with cspctl restart {name}")
     return 0
+
+
+def _take_edited(copy: Path, path: Path) -> None:
+    """Put the copy in the file's place; raises CspError when it is not right."""
+    from cspd.unitfile import write_unit
+
+    try:
+        _check(copy)
+        write_unit(path, copy.read_text(encoding="utf-8"), replace=True)
+    except CspError as problem:
+        raise _again(problem, f"your text is kept in {copy}") from problem
 
 
 def enable(call: Call) -> int:

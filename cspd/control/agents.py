@@ -142,6 +142,7 @@ def pause(paused: bool) -> Method:
     def method(services: Services, caller: Caller, params: Params) -> Any:
         people_only(caller, "agent.pause" if paused else "agent.resume")
         room = params.maybe_text("room")
+        params.only_one("name", "room")
         name = services.hub.rooms.check(room) if room is not None else named_unit(services, params).name
         params.check()
         scope = "agent" if room is None else "room"

@@ -29,6 +29,13 @@ class Params:
         if self._problems:
             raise CspError("invalid-params", "; ".join(self._problems), data={"problems": self._problems})
 
+    def only_one(self, *keys: str) -> None:
+        """Raises at once: which of them is meant cannot be known."""
+        given = [key for key in keys if self._values.get(key) is not None]
+        if len(given) > 1:
+            self._problems.append(f"{' and '.join(given)}: expected only one of them")
+            self.check()
+
     def raw(self, key: str) -> Any:
         """For a value that somebody else checks."""
         return self._values.get(key)

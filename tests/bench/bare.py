@@ -65,7 +65,7 @@ class Typist(Outer):
         shown = time.monotonic() - began
         place = trace.seen(self.view())
         assert place is not None
-        time.sleep(profile.typing.settle_sec)
+        time.sleep(profile.typing.settle_sec)  # the sidecar waits as long: a paste is taken with a delay
         began = time.monotonic()
         self.type("\r")
         self.until(lambda: trace.stands(self.view(), place) is False, "the paste has left the box")

@@ -157,3 +157,9 @@ def test_a_raw_value_is_somebody_elses_to_check() -> None:
     assert params.raw("key") is object
     assert params.raw("other") is None
     params.check()
+
+
+def test_of_two_ways_to_say_what_is_meant_only_one_may_be_used() -> None:
+    Params({"name": "a", "room": None}).only_one("name", "room")
+    with pytest.raises(CspError, match="name and room: expected only one of them"):
+        Params({"name": "a", "room": "lobby"}).only_one("name", "room")

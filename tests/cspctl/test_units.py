@@ -270,7 +270,9 @@ def test_an_edited_file_replaces_the_old_one_and_is_loaded(
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-@pytest.mark.parametrize("code", ["path.write_text('comand = 3')", "path.write_bytes(b'\\xff')", "sys.exit(1)"])
+@pytest.mark.parametrize(
+    "code", ["path.write_text('comand = 3')", "path.write_bytes(b'\\xff')", "path.write_text('x'); sys.exit(1)"]
+)
 def test_an_edit_that_is_wrong_changes_nothing_and_keeps_the_text(
     code: str, existing: Path, cspd: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture
 ) -> None:
@@ -283,12 +285,15 @@ def test_an_edit_that_is_wrong_changes_nothing_and_keeps_the_text(
     assert f"hint: your text is kept in {kept}" in capsys.readouterr().err
 
 
-def test_an_edit_without_a_change_loads_nothing(
-    existing: Path, cspd: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(("code", "status"), [("", 0), ("sys.exit(1)", 1), ("path.unlink()", 1)])
+def test_an_edit_without_a_change_loads_nothing_and_leaves_nothing(
+    code: str, status: int, existing: Path, cspd: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture
 ) -> None:
-    editor(monkeypatch, tmp_path, "")
-    assert main(["edit", "alpha"]) == 0
+    editor(monkeypatch, tmp_path, code)
+    assert main(["edit", "alpha"]) == status
     assert cspd.asked == []
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert "kept" not in capsys.readouterr().err
 
 
 def test_an_editor_that_does_not_exist_is_named(
@@ -296,4 +301,4 @@ def test_an_editor_that_does_not_exist_is_named(
 ) -> None:
     monkeypatch.setenv("VISUAL", "/nonexistent/ed")
     assert main(["edit", "alpha"]) == 1
-    assert "editor: /nonexistent/ed: No such file" in capsys.readouterr().err
+    assert "editor: /nonexistent/ed: no such file" in capsys.readouterr().err

@@ -133,7 +133,7 @@ class Handler(BaseHTTPRequestHandler):
             if answer.tool:
                 self.log.note(agent, "tool", name=answer.tool, arguments=answer.arguments)
         try:
-            time.sleep(answer.delay_sec)
+            time.sleep(answer.delay_sec)  # a model thinks: the CLI shows itself busy meanwhile
             if dialect.streams(path, body):
                 self._stream(dialect, body, answer)
             else:
@@ -154,7 +154,7 @@ class Handler(BaseHTTPRequestHandler):
             head = f"event: {event.data['type']}\n" if event.named else ""
             self.wfile.write(f"{head}data: {json.dumps(event.data)}\n\n".encode())
             self.wfile.flush()
-            time.sleep(answer.pace_sec * event.piece)
+            time.sleep(answer.pace_sec * event.piece)  # words come one by one, so that streaming is seen
 
     def _reply(self, content: Json, status: int = 200) -> None:
         data = json.dumps(content).encode()
