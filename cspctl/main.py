@@ -220,7 +220,7 @@ def _read_option(shape: Shape, call: Call, word: str, left: list[str]) -> None:
     name = shape.names.get(spelled)
     where = f"{call.verb}: " if call.verb else ""
     if name is None:
-        text = "put -- before words that begin with -"
+        text = "put -- before words that begin with -" if call.verb else "cspctl help"
         raise CspError("usage", f"{where}{spelled}: no such option", nearest(spelled, shape.names) or text)
     if name not in shape.valued:
         if equals:

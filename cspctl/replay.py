@@ -89,7 +89,7 @@ def _say_why_none(name: str) -> None:
     known = [path.stem for path in units.glob("*.toml")]
     if name not in known:
         raise CspError("no-such-agent", f"agent: {name}: has no unit file", nearest(name, known) or "cspctl list")
-    say(f"{name}: no recordings; put [record] with enabled = true into its unit file: cspctl edit {name}")
+    say(f"{name}: no recordings yet; a table [record] with enabled = true asks for them: cspctl edit {name}")
 
 
 def _about(path: Path) -> dict[str, Any] | None:

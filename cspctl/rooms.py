@@ -116,7 +116,10 @@ def history(call: Call) -> int:
     with call.connect() as cspd:
         if since is None:
             params["limit"] = HISTORY_LINES if lines is None else int(lines)
-            _print_messages(call, cspd.call("chat.history", params)["messages"], colour)
+            found = cspd.call("chat.history", params)["messages"]
+            _print_messages(call, found, colour)
+            if not found and lines != 0:
+                say("no such messages" if set(params) - {"limit", "room"} else "no messages yet")
             return 0
         left = float("inf") if lines is None else lines
         while left > 0:

@@ -50,12 +50,15 @@ WINDOW_OPTIONS = {
 def tmux(call: Call) -> int:
     """A pane for each NAME, by default for each agent that is not stopped, and one for `watch`.
 
-    Run it again to add what is missing: new agents, closed panes. LAYOUT is `tiled` (the default) or `main`:
-    the first agent large on the left. What does not fit goes into further windows. ^] closes one pane, tmux's
-    own keys detach from all. --status prints the states for a status line of your own, a line after each
-    change: set -g status-right '#(cspctl tmux --status)'
+    Run it again to add what is missing: new agents, closed panes. LAYOUT is `tiled` (the default) or `main`,
+    which shows the first agent large on the left. What does not fit goes into further windows.
+    ^] closes one pane; tmux's own keys (Ctrl-B d) leave them all. The agents go on.
+    --status shows no pane but prints what every agent does, and again after each change. For a status line of
+    your own: set -g status-right '#(cspctl tmux --status)'
     """
     if call.flag("status"):
+        if call.words or call.flag("layout"):
+            raise CspError("usage", "tmux: --status: stands alone: it shows no pane", "cspctl help tmux")
         return _follow_states(call)
     layout = call.value("layout")
     if layout is not None and layout not in LAYOUTS:

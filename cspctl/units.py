@@ -138,7 +138,9 @@ def _signal_name(text: str) -> str:
     for known in Signals:
         if word in (known.name, known.name.removeprefix("SIG"), str(int(known))):
             return known.name
-    raise CspError("usage", f"signal: {text}: not known", nearest(word, Signals.__members__))
+    raise CspError(
+        "usage", f"signal: {text}: not known", nearest(word, Signals.__members__) or "a name such as TERM, or a number"
+    )
 
 
 def reload(call: Call) -> int:

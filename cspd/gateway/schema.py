@@ -305,7 +305,8 @@ def select_message(db: sqlite3.Connection, message_id: str) -> tuple[Message, di
         query = "select * from message where message_id > ? and message_id < ? limit 2"
         rows = db.execute(query, (message_id, message_id + "\U0010ffff")).fetchall()
     if not rows:
-        hint = "cspctl history --json shows the ids"
+        few = f"at least {PREFIX_MIN} characters; " if len(message_id) < PREFIX_MIN else ""
+        hint = f"{few}cspctl history --json shows the ids"
         raise CspError("no-such-message", f"message: {message_id}: not in the history", hint)
     if len(rows) > 1:
         raise CspError("ambiguous-message", f"message: {message_id}: several ids begin so", "give more of it")

@@ -194,6 +194,7 @@ def test_tmux_missing_or_agents_missing_is_said_in_a_sentence(instance: Instance
     for words, status, says in (
         (("ghost",), 4, "'ghost'"),
         (("--layout", "spiral"), 2, "spiral"),
+        (("--status", "a"), 2, "stands alone"),
     ):
         refused = tmux.ctl(*words, check=False)
         assert (refused.returncode, says in refused.stderr) == (status, True)
