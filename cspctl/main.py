@@ -38,17 +38,17 @@ VERBS: dict[str, tuple[str, str, str, str]] = {
     "restart": ("units", "restart", "NAME... [--no-wait]", "stop agents and start them again"),
     "kill": ("units", "kill", "NAME [-s|--signal SIG]", "send a signal to an agent"),
     "add": (
-        "units",
+        "unitfiles",
         "add",
         "NAME [--profile P] [--room R] [--restart POLICY] [--restart-sec SEC] [--cwd DIR]"
         " [--start] [--no-start] -- COMMAND...",
         "write an agent's unit file, load it and start it",
     ),
-    "remove": ("units", "remove", "NAME", "stop an agent and delete its unit file"),
-    "cat": ("units", "cat", "NAME", "print an agent's unit file"),
-    "edit": ("units", "edit", "NAME", "change an agent's unit file in $VISUAL or $EDITOR"),
-    "enable": ("units", "enable", "NAME...", "start the agent whenever cspd starts"),
-    "disable": ("units", "disable", "NAME...", "do not start the agent with cspd"),
+    "remove": ("unitfiles", "remove", "NAME", "stop an agent and delete its unit file"),
+    "cat": ("unitfiles", "cat", "NAME", "print an agent's unit file"),
+    "edit": ("unitfiles", "edit", "NAME", "change an agent's unit file in $VISUAL or $EDITOR"),
+    "enable": ("unitfiles", "enable", "NAME...", "start the agent whenever cspd starts"),
+    "disable": ("unitfiles", "disable", "NAME...", "do not start the agent with cspd"),
     "reload": ("units", "reload", "", "read all configuration again; running agents go on"),
     "attach": ("units", "attach", "NAME [--read-only] [--detach-key KEY]", "make this terminal the agent's"),
     "tmux": (

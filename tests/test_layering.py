@@ -206,7 +206,7 @@ def test_cspctl_loads_third_party_packages_only_where_a_verb_edits_files() -> No
         assert not {module for module in loaded if third_party(MODULES[module])}, start
         assert not loaded & CONFIG, start
     lazily = {module for module, imports in MODULES.items() if any(i.lazy and i.module in CONFIG for i in imports)}
-    assert {module for module in lazily if module.startswith("cspctl")} <= {"cspctl.units"}
+    assert {module for module in lazily if module.startswith("cspctl")} <= {"cspctl.unitfiles"}
 
 
 def test_every_profile_that_configuration_knows_is_shipped() -> None:
