@@ -125,7 +125,7 @@ def _warn_unless_found(program: str, directory: str) -> None:
 
 
 def remove(call: Call) -> int:
-    """The history keeps what the agent has said."""
+    """The history keeps what the agent has said, and its recordings stay."""
     name = call.words[0]
     cspd = reach(call.socket)
     if cspd is None:
