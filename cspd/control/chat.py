@@ -28,8 +28,8 @@ def chat_message(services: Services, caller: Caller, params: Params) -> Any:
         return services.hub.post(sender, to, content, room=room, meta=meta)
 
     async def answer() -> dict[str, Any]:
-        meta["reply_to"] = (await services.hub.store.message(reply_to))[0].message_id
-        return await services.hub.post(sender, to, content, room=room, meta=meta)
+        replied = (await services.hub.store.message(reply_to))[0]
+        return await services.hub.post(sender, to, content, room=room, meta=meta, reply_to=replied)
 
     return answer()
 

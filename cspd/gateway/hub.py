@@ -20,6 +20,7 @@ from cspd.gateway.history import Accepted, Event, History, Message, as_event
 from cspd.gateway.identity import HUMAN
 from cspd.gateway.inbox import RANK, Inbox, InHand, Item
 from cspd.gateway.link import Link
+from cspd.gateway.moderator import Moderator
 from cspd.gateway.room import Rooms
 
 log = logging.getLogger("cspd.hub")
@@ -57,6 +58,7 @@ class Hub:
 
     history: History | None = None  # set by `start`; History tells us of commits, so each needs the other
     rooms: Rooms = attrs.Factory(Rooms)
+    moderator: Moderator = attrs.Factory(Moderator)
     agents: dict[str, Agent] = attrs.Factory(dict)
     inboxes: dict[str, Inbox] = attrs.Factory(dict)
     links: dict[str, Link] = attrs.Factory(dict)
@@ -81,6 +83,7 @@ class Hub:
             self.rooms.joined.setdefault(room, set()).update(members)
         for scope, name in await history.paused():
             (self.paused if scope == "agent" else self.rooms.paused).add(name)
+        await self.moderator.start(history)
 
     # ------------------------------------------------------------------ agents
 
@@ -107,6 +110,7 @@ class Hub:
             self._perform(name, box.reported(item.message_id, "refused", "the agent was removed"))
         self.agents.pop(name, None)
         self.rooms.home.pop(name, None)
+        self.moderator.turns.forget(name)
         if link := self.links.pop(name, None):
             link.cut()
 
@@ -153,6 +157,7 @@ class Hub:
         *,
         room: str | None = None,
         meta: Mapping[str, Any] | None = None,
+        reply_to: Message | None = None,
     ) -> Awaitable[dict[str, Any]]:
         """Take a message; the awaitable is done when it is on disk. Raises CspError and then nothing has happened."""
         size = len(content.encode("utf-8", "replace"))
@@ -161,15 +166,16 @@ class Hub:
         if not content.strip():
             raise CspError("empty", "content: '': there is nothing to say", "give a text")
         route = self.rooms.route(sender, to, room)
+        message_id, now = new_message_id(), time.time()
         stored = self.store.add_message(
-            message_id=new_message_id(),
+            message_id=message_id,
             room=route.room,
             sender=sender,
             to=to if isinstance(to, str) else tuple(to),
             content=content,
-            meta=meta or {},
+            meta=self.moderator.stamped(message_id, sender, meta or {}, reply_to, now),
             kind="message",
-            ts=time.time(),
+            ts=now,
             deliveries=dict.fromkeys(route.recipients, ("accepted", "")),
         )
         return self._posted(stored, route.recipients)
@@ -313,6 +319,7 @@ class Hub:
             if isinstance(record, Accepted) and record.deliveries:
                 self._deliver(record)
             event = as_event(record)
+            self.moderator.committed(record, self._messages.get(event.data.get("message_id", "")))
             for subscriber in list(self._subscribers):
                 self._publish(subscriber, event)
             news = self._waited.pop(event.data["message_id"], None) if event.type == "delivery" else None

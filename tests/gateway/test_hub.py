@@ -262,6 +262,54 @@ async def test_a_sidecar_of_a_removed_agent_is_refused(path: Path) -> None:
         assert hub.links == {}
 
 
+# ---------------------------------------------------------------------- chains
+
+
+async def chain_of(hub: Hub, message_id: str) -> Any:
+    return (await hub.store.message(message_id))[0].meta.get("chain")
+
+
+async def test_what_an_agent_says_in_a_turn_is_caused_by_the_message_that_began_it(path: Path) -> None:
+    async with hub_at(path, "alice", "bob") as hub:
+        link(hub, "alice")
+        link(hub, "bob")
+        first = await say(hub, "alice", "begin", meta={"chain": {"root": "x", "cause": None, "hops": -9}})
+        await hub.step("alice", first, "submitted", "", "")
+        forged = {"chain": {"root": "x", "cause": None, "hops": -9}}
+        second = await say(hub, "bob", "hello", sender="alice", meta=forged)
+        await hub.step("bob", second, "turn_started", "", "")
+        third = await say(hub, "alice", "hello yourself", sender="bob")
+        assert await chain_of(hub, first) is None
+        assert await chain_of(hub, second) == {"root": first, "cause": first, "hops": 1}
+        assert await chain_of(hub, third) == {"root": first, "cause": second, "hops": 2}
+
+
+async def test_a_reply_goes_on_with_its_chain_where_no_turn_is_known(path: Path) -> None:
+    async with hub_at(path, "alice", "bob") as hub:
+        first = await say(hub, "bob", "hello", sender="alice")
+        replied, _, _ = await hub.store.message(first)
+        second = await say(hub, "alice", "yes?", sender="bob", reply_to=replied)
+        assert await chain_of(hub, first) == {"root": first, "cause": None, "hops": 1}
+        assert (await hub.store.message(second))[0].meta == {
+            "reply_to": first,
+            "chain": {"root": first, "cause": first, "hops": 2},
+        }
+
+
+async def test_turns_that_go_on_are_known_to_the_next_cspd(path: Path) -> None:
+    async with hub_at(path, "alice", "bob") as hub:
+        link(hub, "alice")
+        first = await say(hub, "alice", "begin")
+        await hub.step("alice", first, "turn_started", "", "")
+        hub.human_line("bob", "typed by hand")
+    async with hub_at(path, "alice", "bob") as hub:
+        second = await say(hub, "bob", "hello", sender="alice")
+        third = await say(hub, "alice", "hello", sender="bob")
+        assert await chain_of(hub, second) == {"root": first, "cause": first, "hops": 1}
+        assert (await chain_of(hub, third))["hops"] == 1
+        assert (await chain_of(hub, third))["cause"] == (await hub.store.messages(kinds=["input"]))[0][0].message_id
+
+
 # ---------------------------------------------------------------------- waiting and expiry
 
 
