@@ -164,11 +164,12 @@ def list_rooms(call: Call) -> int:
             ", ".join(room["members"]) or "-",
             room["messages"],
             _paused(room),
+            "held" if room.get("guard") else "-",
             room.get("topic") or "",
         ]
         for room in known
     ]
-    print("\n".join(output.table(("ROOM", "MEMBERS", "MESSAGES", "PAUSED", "TOPIC"), rows)))
+    print("\n".join(output.table(("ROOM", "MEMBERS", "MESSAGES", "PAUSED", "GUARD", "TOPIC"), rows)))
     return 0
 
 
@@ -193,8 +194,7 @@ def room(call: Call) -> int:
     ]
     if rows:
         print("\n".join(output.table(("MEMBER", "STATE", "ACTIVITY", "QUEUED"), rows)))
-    if known.get("guard"):
-        print(f"guard: {output.plain(known['guard'])}")
+    print("\n".join(output.guard_text(known)))
     return 0
 
 
@@ -241,7 +241,10 @@ def pause(call: Call) -> int:
 
 
 def resume(call: Call) -> int:
-    """What waits is typed as soon as the agent is idle."""
+    """What waits is typed as soon as the agent is idle. What the loop guard holds goes on too, with a fresh allowance.
+
+    A message of yours into the room does the latter as well.
+    """
     return _set_paused(call, "agent.resume")
 
 
@@ -250,4 +253,6 @@ def _set_paused(call: Call, method: str) -> int:
     if bool(call.words) == (room is not None):
         raise CspError("usage", f"{call.verb}: either NAME or --room R", f"cspctl help {call.verb}")
     done = call.ask(method, {"room": room} if room is not None else {"name": call.words[0]})
+    for stop in done.get("released", ()):
+        say(f"goes on: {output.safe(stop['why'])}")
     return output.answer(call.json, done)

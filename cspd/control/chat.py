@@ -1,6 +1,7 @@
 """Methods about messages, events and rooms. A message is answered when it is on disk; events follow their commit."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import trio
@@ -9,6 +10,7 @@ from cspd.control.call import Caller, Method, Services, named_unit, people_only
 from cspd.control.params import Params
 from cspd.control.views import agent_json, as_line
 from cspd.errors import CspError, nearest
+from cspd.gateway.chain import SYSTEM
 from cspd.gateway.feed import Published, check_cursor, in_parts
 from cspd.gateway.history import message_json
 from cspd.gateway.identity import HUMAN
@@ -63,6 +65,10 @@ def chat_get(services: Services, caller: Caller, params: Params) -> Any:
         message, deliveries, events = await services.hub.store.message(message_id)
         steps: dict[str, list[dict[str, Any]]] = {name: [] for name in deliveries}
         for event in events:
+            if event.type == "message":
+                for name, first in event.data["deliveries"].items():
+                    if first["step"] == "held":  # from the first moment on
+                        steps[name].append({"step": "held", "reason": first["reason"], "evidence": "", "ts": event.ts})
             if event.type == "delivery":
                 entry = {key: event.data.get(key, "") for key in ("step", "reason", "evidence")}
                 steps.setdefault(event.agent, []).append({**entry, "ts": event.ts})
@@ -79,7 +85,7 @@ def chat_history(services: Services, caller: Caller, params: Params) -> Any:
     if room is not None:
         services.hub.rooms.check(room)
     for name in (sender, to):
-        if name not in (None, HUMAN, "broadcast", "all", *services.hub.agents):
+        if name not in (None, HUMAN, SYSTEM, "broadcast", "all", *services.hub.agents):
             services.manager.get(str(name))
 
     async def answer() -> dict[str, Any]:
@@ -118,7 +124,11 @@ def events_subscribe(services: Services, caller: Caller, params: Params) -> Any:
 
 async def describe_rooms(services: Services) -> list[dict[str, Any]]:
     rooms = services.hub.rooms
-    return [dict(rooms.describe(name, await services.hub.store.counts(name))) for name in rooms.names()]
+    return [_described(services, name, await services.hub.store.counts(name)) for name in rooms.names()]
+
+
+def _described(services: Services, room: str, counts: Mapping[str, int]) -> dict[str, Any]:
+    return {**services.hub.rooms.describe(room, counts), "guard": services.hub.moderator.described(room)}
 
 
 def room_list(services: Services, caller: Caller, params: Params) -> Any:
@@ -134,7 +144,7 @@ def room_get(services: Services, caller: Caller, params: Params) -> Any:
         counts = await services.hub.store.counts(room)
         members = [services.manager.units[name] for name in services.hub.rooms.members(room)]
         return {
-            **services.hub.rooms.describe(room, counts),
+            **_described(services, room, counts),
             "agents": [agent_json(services.hub, unit) for unit in members],
         }
 

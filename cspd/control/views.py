@@ -34,6 +34,7 @@ def agent_json(hub: Hub, supervised: Supervised) -> dict[str, Any]:
         "want": unit.want.value,
         "sidecar": {"pid": supervised.sidecar_pid} if supervised.sidecar_pid else None,
         "paused": name in hub.paused,
+        "guard": hub.moderator.why_held(name),
         "autostart": unit.config.autostart,
         "activity_reason": link.activity_reason if link else "",
     }

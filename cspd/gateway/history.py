@@ -190,6 +190,10 @@ class History:
         pair = (scope, _clean(name))
         await self._enqueue(partial(schema.set_pair, table="paused", pair=pair, present=paused))
 
+    def keep(self, name: str, value: object) -> Awaitable[None]:
+        """Keep a small state, a value of JSON, under this name; None ends that. Like `add_message`."""
+        return self._enqueue(partial(schema.put_kept, name=_clean(name), value=value))
+
     async def forget(self, before_ts: float) -> int:
         """Delete one slice of what is older than `before_ts`; returns its size. Call until it is 0."""
         count, self.forgotten_cursor = await self._enqueue(partial(schema.forget, before_ts=before_ts))
@@ -260,6 +264,10 @@ class History:
     async def paused(self) -> set[tuple[str, str]]:
         """(scope, name) of everything paused."""
         return await self._read(schema.select_paused)
+
+    async def kept(self) -> dict[str, Any]:
+        """What `keep` was given, by name."""
+        return await self._read(schema.select_kept)
 
     async def tokens(self) -> list[tuple[str, str, float]]:
         """(hash, agent, made_ts) of each, oldest first."""

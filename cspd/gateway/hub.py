@@ -30,6 +30,7 @@ CONTENT_MAX = 64 * 1024  # bytes of UTF-8
 META_MAX = 8 * 1024
 MESSAGES_MAX = 4096
 CLOCK_CHECK_SEC = 3600.0
+NOTHING: Mapping[str, Any] = {}
 
 
 @attrs.frozen
@@ -48,7 +49,7 @@ class Hub:
 
     history: History | None = None  # set by `start`; History tells us of commits, so each needs the other
     rooms: Rooms = attrs.Factory(Rooms)
-    moderator: Moderator = attrs.Factory(Moderator)
+    moderator: Moderator = attrs.Factory(Moderator, takes_self=True)
     agents: dict[str, Agent] = attrs.Factory(dict)
     inboxes: dict[str, Inbox] = attrs.Factory(dict)
     links: dict[str, Receiver] = attrs.Factory(dict)
@@ -90,6 +91,7 @@ class Hub:
             expires = message.ts + agent.expire_sec
             box.restored([Item(message.message_id, delivery.step, delivery.reason, expires_ts=expires)])
             self._remember(message)
+        self.reconsider("nothing holds it any more")  # cspd ended between the word and its effect
         self._expiry.set()
 
     def remove_agent(self, name: str) -> None:
@@ -100,7 +102,7 @@ class Hub:
             self._perform(name, box.reported(item.message_id, "refused", "the agent was removed"))
         self.agents.pop(name, None)
         self.rooms.home.pop(name, None)
-        self.moderator.turns.forget(name)
+        self.moderator.forget(name)
         if link := self.links.pop(name, None):
             link.cut()
 
@@ -156,19 +158,13 @@ class Hub:
         if not content.strip():
             raise CspError("empty", "content: '': there is nothing to say", "give a text")
         route = self.rooms.route(sender, to, room)
-        message_id, now = new_message_id(), time.time()
-        stored = self.store.add_message(
-            message_id=message_id,
-            room=route.room,
-            sender=sender,
-            to=to if isinstance(to, str) else tuple(to),
-            content=content,
-            meta=self.moderator.stamped(message_id, sender, meta or {}, reply_to, now),
-            kind="message",
-            ts=now,
-            deliveries=dict.fromkeys(route.recipients, ("accepted", "")),
-        )
-        return self._posted(stored, route.recipients)
+        addressed = to if isinstance(to, str) else tuple(to)
+        said = self.moderator.stamped(_message(route.room, sender, addressed, content, meta or {}), reply_to)
+        return self._posted(self._store(said, self.moderator.admit(said, route.recipients)), route.recipients)
+
+    def _store(self, said: Message, deliveries: Mapping[str, tuple[str, str]]) -> Awaitable[Accepted]:
+        fields = attrs.asdict(said, recurse=False, filter=lambda field, _: field.name != "seq")
+        return self.store.add_message(**fields, deliveries=deliveries)
 
     async def _posted(self, stored: Awaitable[Accepted], recipients: Sequence[str]) -> dict[str, Any]:
         message = await stored
@@ -181,17 +177,7 @@ class Hub:
 
     def human_line(self, agent: str, text: str) -> None:
         """What the person typed to `agent` in its terminal: everybody in the room may know, nobody gets it typed."""
-        self.store.add_message(
-            message_id=new_message_id(),
-            room=self.rooms.home[agent],
-            sender=HUMAN,
-            to=agent,
-            content=text,
-            meta={},
-            kind="input",
-            ts=time.time(),
-            deliveries={},
-        )
+        self._store(_message(self.rooms.home[agent], HUMAN, agent, text, kind="input"), {})
 
     async def recall(self, message_id: str) -> None:
         """Have this message in memory again, if there is one: the cspd before us took it, its turn goes on."""
@@ -274,7 +260,24 @@ class Hub:
             for agent, box in self.inboxes.items():
                 self._perform(agent, box.expire(time.time()))
 
-    # ------------------------------------------------------------------ pause
+    # ------------------------------------------------------------------ pause, and what the moderator withholds
+
+    def reconsider(self, evidence: str) -> None:
+        """What was withheld and is not any more goes on."""
+        for name, box in self.inboxes.items():
+            for item in box.withheld():
+                reason = self.moderator.reason(self._messages[item.message_id], name)
+                if not reason:
+                    expires_ts = max(item.expires_ts, time.time() + self.agents[name].expire_sec)
+                    self._perform(name, box.released(item.message_id, evidence, expires_ts))
+                elif reason != item.reason:
+                    self._perform(name, box.reported(item.message_id, "held", reason, evidence))
+        self._expiry.set()
+
+    def notify(self, room: str, text: str) -> None:
+        """Let the terminals that are attached to members of the room say it in their own way."""
+        for name in self.rooms.members(room):
+            self._post(name, "sidecar.notice", {"text": text})
 
     async def set_paused(self, scope: str, name: str, paused: bool) -> None:
         """Hold back, or release, typing into one agent or everybody in a room; kept over restarts."""
@@ -322,8 +325,11 @@ class Hub:
             if box is None or agent is None:  # removed while the commit ran
                 self._keep_step(message.seq, name, "refused", "the agent was removed")
                 continue
-            item = Item(message.message_id, expires_ts=message.ts + agent.expire_sec)
+            first = message.deliveries[name]
+            item = Item(message.message_id, first.step, first.reason, expires_ts=message.ts + agent.expire_sec)
             self._perform(name, box.posted(item))
+            if item.withheld:
+                self.reconsider("nothing holds it any more")  # the word came while the commit ran
         self._expiry.set()
 
     async def follow(
@@ -336,6 +342,18 @@ class Hub:
         """Send everything behind `since` (None: from now on) that `feed` wants: see `Subscribers.follow`."""
         feed = feed or Feed(everything if room is None else lambda event: event.room == room)
         await self.subscribers.follow(self.store, feed, since, room, send)
+
+
+def _message(
+    room: str,
+    sender: str,
+    to: str | tuple[str, ...],
+    content: str,
+    meta: Mapping[str, Any] = NOTHING,
+    kind: str = "message",
+) -> Message:
+    """Said just now; its place in the order is given by the history."""
+    return Message(0, new_message_id(), room, sender, to, content, meta, time.time(), kind)
 
 
 def new_message_id() -> str:

@@ -17,7 +17,7 @@ import attrs
 from cspd.errors import CspError
 from cspd.paths import make_private_dir
 
-VERSION = 2
+VERSION = 3
 OPEN_STEPS = ("accepted", "held", "typing", "echoed")  # every other step is final
 CHECK_MAX = 256 << 20  # bytes; checking costs about 0.5 s a GB from a warm cache, too long for a restart in a second
 PREFIX_MIN = 6  # characters of a message id that may stand for the whole
@@ -54,7 +54,11 @@ TABLES_2 = (
     # `hash`: SHA-256 in hex of what the agent holds
     "create table token(hash text primary key, agent text not null, made_ts real not null) without rowid",
 )
-TABLES = (TABLES_1, TABLES_2)
+TABLES_3 = (
+    # small states of the pure cores, whole and as JSON: what the loop guard has stopped, whose turn it is in a room
+    "create table kept(name text primary key, value text not null) without rowid",
+)
+TABLES = (TABLES_1, TABLES_2, TABLES_3)
 
 
 @attrs.frozen
@@ -262,6 +266,14 @@ def set_pair(db: sqlite3.Connection, table: str, pair: tuple[str, str], present:
         db.execute(f"delete from {table} where ({columns}) = (?, ?)", pair)
 
 
+def put_kept(db: sqlite3.Connection, name: str, value: object) -> None:
+    """None: it is kept no longer."""
+    if value is None:
+        db.execute("delete from kept where name = ?", (name,))
+    else:
+        db.execute("insert or replace into kept values (?, ?)", (name, _dump(value)))
+
+
 def forget(db: sqlite3.Connection, before_ts: float) -> tuple[int, int]:
     """Delete up to FORGET_SLICE records older than `before_ts`: -> how many, and the highest cursor ever deleted.
 
@@ -370,6 +382,10 @@ def select_members(db: sqlite3.Connection) -> dict[str, list[str]]:
 
 def select_paused(db: sqlite3.Connection) -> set[tuple[str, str]]:
     return set(db.execute("select scope, name from paused").fetchall())
+
+
+def select_kept(db: sqlite3.Connection) -> dict[str, Any]:
+    return {name: json.loads(value) for name, value in db.execute("select name, value from kept")}
 
 
 def last_cursor(db: sqlite3.Connection) -> int:

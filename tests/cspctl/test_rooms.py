@@ -170,13 +170,31 @@ def test_rooms_and_their_members_are_tables(cspd: Any, make_agent: Make, capsys:
     cspd.answers |= {"room.list": [known], "room.get": known, "agent.list": [make_agent()]}
     assert main(["rooms"]) == main(["room", "lobby"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "ROOM   MEMBERS     MESSAGES  PAUSED  TOPIC",
-        "lobby  alpha, web  3         yes     ships",
+        "ROOM   MEMBERS     MESSAGES  PAUSED  GUARD  TOPIC",
+        "lobby  alpha, web  3         yes     -      ships",
         "lobby - ships: alpha, web; messages 3; paused",
         "MEMBER  STATE    ACTIVITY  QUEUED",
         "alpha   running  idle      0",
         "web     -        -         -",
+        "guard: holds nothing",
     ]
+
+
+def test_what_the_loop_guard_holds_is_shown_with_what_to_do(cspd: Any, make_agent: Make, capsys: Capture) -> None:
+    stop = {"kind": "chain", "names": ["alpha", "web"], "why": "12 messages\x1b[2J", "since": 1.0}
+    known = {"room": "lobby", "topic": "", "members": ["alpha"], "messages": 3, "paused": False, "guard": [stop]}
+    cspd.answers |= {"room.list": [known], "room.get": known, "agent.list": [make_agent(guard="12 messages")]}
+    assert main(["rooms"]) == main(["room", "lobby"]) == 0
+    out = capsys.readouterr().out
+    assert "lobby  alpha    3         no      held" in out
+    assert "guard: 12 messages\\x1b[2J: held since" in out
+    assert "`cspctl resume --room lobby`" in out
+
+
+def test_resume_tells_what_the_loop_guard_lets_go(cspd: Any, capsys: Capture) -> None:
+    cspd.answers |= {"agent.resume": {"released": [{"why": "12 messages"}]}}
+    assert main(["resume", "--room", "lobby"]) == 0
+    assert capsys.readouterr().err == "goes on: 12 messages\n"
 
 
 def test_the_inbox_says_what_holds_each_message(cspd: Any, make_message: Make, capsys: Capture) -> None:
