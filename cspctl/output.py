@@ -283,6 +283,26 @@ def room_text(room: Mapping[str, Any]) -> str:
     return f"{safe(room['room'])}{topic}: {members}; messages {room['messages']}{paused}{guard}"
 
 
+def floor_text(room: Mapping[str, Any]) -> list[str]:
+    """Whose turn it is."""
+    floor = room.get("floor")
+    if not floor:
+        return []
+    order = " → ".join(f"[{safe(name)}]" if name == floor["speaker"] else safe(name) for name in floor["order"])
+    said = ", has spoken" if floor["spoken"] else ""
+    return [f"turns: {order}; round {floor['round']} of {floor['rounds']}{said}"]
+
+
+def vote_text(room: Mapping[str, Any]) -> list[str]:
+    """The open vote, and who has not voted yet."""
+    vote = room.get("vote")
+    if not vote:
+        return []
+    missing = ", ".join(safe(name) for name in vote["missing"]) or "nobody"
+    choices = ", ".join(safe(choice) for choice in vote["choices"])
+    return [f"vote: {safe(vote['question'])} ({choices}); ballots: {len(vote['ballots'])}; missing: {missing}"]
+
+
 def guard_text(room: Mapping[str, Any]) -> list[str]:
     """What the loop guard holds in a room, and what to do about it."""
     stops = room.get("guard") or []
@@ -331,6 +351,8 @@ def event_text(event: Mapping[str, Any], *, colour: bool = False) -> str:
             todo = f": `cspctl resume --room {safe(event['room'])}`" if event["held"] else ""
             told = f"loop guard {what}: {safe(event['why'])}{todo}"
             note = paint(told, "yellow" if event["held"] else "", colour)
+        case "room" if event.get("speaker"):
+            note = f"turn of {safe(event['speaker'])}, round {event['round']} of {event['rounds']}"
         case kind:
             shown = ("cursor", "type", "ts")
             rest = {key: value for key, value in event.items() if key not in shown}

@@ -153,6 +153,7 @@ async def _serve_with(paths: Paths, loaded: Loaded, hub: Hub, history: History, 
             for unit in loaded.units.values():
                 await hub.add_agent(gateway_agent(unit))
             nursery.start_soon(hub.expire)
+            nursery.start_soon(hub.moderator.assembly.run)
             nursery.start_soon(_forget_old, daemon, history)
             await nursery.start(manager.serve, list(loaded.units.values()))
             await nursery.start(serve_control, listener, services)

@@ -14,6 +14,7 @@ from cspd.gateway.chain import SYSTEM
 from cspd.gateway.feed import Published, check_cursor, in_parts
 from cspd.gateway.history import message_json
 from cspd.gateway.identity import HUMAN
+from cspd.gateway.room import EVERYBODY, VOTE
 
 HISTORY_MAX = 10_000
 STEPS = ("accepted", "held", "typing", "echoed", "submitted", "turn_started", "turn_ended")
@@ -85,7 +86,7 @@ def chat_history(services: Services, caller: Caller, params: Params) -> Any:
     if room is not None:
         services.hub.rooms.check(room)
     for name in (sender, to):
-        if name not in (None, HUMAN, SYSTEM, "broadcast", "all", *services.hub.agents):
+        if name not in (None, HUMAN, SYSTEM, VOTE, *EVERYBODY, *services.hub.agents):
             services.manager.get(str(name))
 
     async def answer() -> dict[str, Any]:
@@ -128,7 +129,9 @@ async def describe_rooms(services: Services) -> list[dict[str, Any]]:
 
 
 def _described(services: Services, room: str, counts: Mapping[str, int]) -> dict[str, Any]:
-    return {**services.hub.rooms.describe(room, counts), "guard": services.hub.moderator.described(room)}
+    moderator = services.hub.moderator
+    known = services.hub.rooms.describe(room, counts)
+    return {**known, "guard": moderator.described(room), **moderator.assembly.described(room)}
 
 
 def room_list(services: Services, caller: Caller, params: Params) -> Any:
@@ -140,15 +143,16 @@ def room_get(services: Services, caller: Caller, params: Params) -> Any:
     params.check()
     services.hub.rooms.check(room)
 
-    async def answer() -> dict[str, Any]:
-        counts = await services.hub.store.counts(room)
-        members = [services.manager.units[name] for name in services.hub.rooms.members(room)]
-        return {
-            **_described(services, room, counts),
-            "agents": [agent_json(services.hub, unit) for unit in members],
-        }
+    return room_json(services, room)
 
-    return answer()
+
+async def room_json(services: Services, room: str) -> dict[str, Any]:
+    counts = await services.hub.store.counts(room)
+    members = [services.manager.units[name] for name in services.hub.rooms.members(room)]
+    return {
+        **_described(services, room, counts),
+        "agents": [agent_json(services.hub, unit) for unit in members],
+    }
 
 
 def membership(present: bool) -> Method:
@@ -161,6 +165,8 @@ def membership(present: bool) -> Method:
             people_only(caller, "room.join" if present else "room.leave")
         services.manager.get(name)
         (services.hub.rooms.join if present else services.hub.rooms.leave)(room, name)
+        if not present:
+            services.hub.moderator.assembly.left(room, name)
 
         async def answer() -> dict[str, Any]:
             await services.hub.store.set_member(room, name, present)

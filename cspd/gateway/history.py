@@ -17,7 +17,7 @@ import attrs
 import trio
 
 from cspd.errors import CspError
-from cspd.gateway import schema
+from cspd.gateway import kept, schema
 from cspd.gateway.schema import Accepted, Delivery, Event, Message, Record, Story, as_event, message_json
 
 __all__ = ["Accepted", "Delivery", "Event", "History", "Message", "as_event", "message_json", "open_history"]
@@ -192,7 +192,7 @@ class History:
 
     def keep(self, name: str, value: object) -> Awaitable[None]:
         """Keep a small state, a value of JSON, under this name; None ends that. Like `add_message`."""
-        return self._enqueue(partial(schema.put_kept, name=_clean(name), value=value))
+        return self._enqueue(partial(kept.put_kept, name=_clean(name), value=value))
 
     async def forget(self, before_ts: float) -> int:
         """Delete one slice of what is older than `before_ts`; returns its size. Call until it is 0."""
@@ -267,7 +267,7 @@ class History:
 
     async def kept(self) -> dict[str, Any]:
         """What `keep` was given, by name."""
-        return await self._read(schema.select_kept)
+        return await self._read(kept.select_kept)
 
     async def tokens(self) -> list[tuple[str, str, float]]:
         """(hash, agent, made_ts) of each, oldest first."""

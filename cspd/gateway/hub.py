@@ -16,6 +16,7 @@ import trio
 
 from cspd.errors import CspError
 from cspd.gateway import inbox
+from cspd.gateway.chain import SYSTEM
 from cspd.gateway.feed import Feed, Published, Subscribers, everything
 from cspd.gateway.history import Accepted, Event, History, Message, as_event
 from cspd.gateway.identity import HUMAN
@@ -262,17 +263,34 @@ class Hub:
 
     # ------------------------------------------------------------------ pause, and what the moderator withholds
 
-    def reconsider(self, evidence: str) -> None:
-        """What was withheld and is not any more goes on."""
+    def reconsider(self, evidence: str) -> set[str]:
+        """What was withheld and is not any more goes on; -> whose messages do."""
+        senders: set[str] = set()
         for name, box in self.inboxes.items():
             for item in box.withheld():
-                reason = self.moderator.reason(self._messages[item.message_id], name)
+                message = self._messages[item.message_id]
+                reason = self.moderator.reason(message, name)
                 if not reason:
+                    senders.add(message.sender)
                     expires_ts = max(item.expires_ts, time.time() + self.agents[name].expire_sec)
                     self._perform(name, box.released(item.message_id, evidence, expires_ts))
                 elif reason != item.reason:
                     self._perform(name, box.reported(item.message_id, "held", reason, evidence))
         self._expiry.set()
+        return senders
+
+    def announce(self, room: str, recipients: Sequence[str], content: str) -> None:
+        """What CSP itself says to members of a room."""
+        to = recipients[0] if len(recipients) == 1 else tuple(recipients) or HUMAN
+        try:
+            said = _message(room, SYSTEM, to, content, kind="system")
+            self._store(said, dict.fromkeys(recipients, ("accepted", "")))
+        except CspError as exc:
+            log.error("room %s: not announced: %s", room, exc)
+
+    def activity(self, agent: str) -> str | None:
+        link = self.links.get(agent)
+        return link.activity if link is not None else None
 
     def notify(self, room: str, text: str) -> None:
         """Let the terminals that are attached to members of the room say it in their own way."""

@@ -1,7 +1,8 @@
 """Who may say how much, and what led to it: the hub asks here for each message, and tells of each commit.
 
 Owns what is known of the agents' turns and the loop guard's stops, and keeps both over a restart. What is counted, and
-when it is too much, is `loopguard`'s to decide; which turn a message comes from, `chain`'s.
+when it is too much, is `loopguard`'s to decide; which turn a message comes from, `chain`'s; who has the floor,
+`assembly`'s.
 """
 
 import logging
@@ -12,23 +13,24 @@ from typing import Any, Protocol
 import attrs
 
 from cspd.errors import CspError
+from cspd.gateway import assembly
+from cspd.gateway.assembly import Assembly
 from cspd.gateway.chain import SYSTEM, Cause, Chain, Turns, place
 from cspd.gateway.history import Accepted, Event, History, Message
 from cspd.gateway.identity import HUMAN
 from cspd.gateway.loopguard import LoopGuard, Stop, Utterance, digest_of
+from cspd.gateway.room import VOTE
 
 log = logging.getLogger("cspd.guard")
 
 REPLAYED = 2000  # events; what an agent is about is among the last ones, and a restart of cspd must be short
-KEPT = "loop_guard"
+KEPT = "loop_guard"  # the reason of a delivery, and the name of the state
+FLOOR = "floor"
 
 
-class House(Protocol):
+class House(assembly.House, Protocol):
     """The hub, as far as moderation needs it."""
 
-    @property
-    def store(self) -> History: ...
-    def reconsider(self, evidence: str) -> None: ...
     def notify(self, room: str, text: str) -> None: ...
 
 
@@ -37,16 +39,22 @@ class Moderator:
     """Nothing here waits; what is decided is on its way to the disk when it takes effect."""
 
     house: House
+    assembly: Assembly = attrs.field(init=False)
     turns: Turns = attrs.Factory(Turns)
     guard: LoopGuard = attrs.Factory(LoopGuard)
     notify: bool = True  # also the terminals that are attached
     _stopping: dict[str, tuple[Stop, ...]] = attrs.Factory(dict)  # by the message that did it, until it is on disk
     _resuming: dict[str, str] = attrs.Factory(dict)  # the same for a person's replies: the root of the chain
 
+    def __attrs_post_init__(self) -> None:
+        self.assembly = Assembly(self.house)
+
     async def start(self, history: History) -> None:
         """Take over what the cspd before us knew."""
-        if kept := (await history.kept()).get(KEPT):
-            self.guard.restore(kept)
+        kept = await history.kept()
+        self.assembly.restore(kept)
+        if KEPT in kept:
+            self.guard.restore(kept[KEPT])
         causes: dict[str, Cause] = {}
         for event in await history.events(max(0, history.committed_cursor - REPLAYED), REPLAYED):
             if event.type == "message":
@@ -80,7 +88,9 @@ class Moderator:
         return attrs.evolve(said, meta=meta | ({"chain": chain.as_json()} if chain.hops else {}))
 
     def admit(self, said: Message, recipients: Sequence[str]) -> dict[str, tuple[str, str]]:
-        """The first (step, reason) of each delivery."""
+        """The first (step, reason) of each delivery. Raises CspError for a ballot that means nothing."""
+        if said.to == VOTE:
+            self.assembly.vote_in(said.room).choice(said.sender, said.content)
         firsts = dict.fromkeys(recipients, ("accepted", ""))
         if said.sender in (HUMAN, SYSTEM) or not recipients:
             return firsts
@@ -88,13 +98,17 @@ class Moderator:
         if verdict.stops:
             self._stopping[said.message_id] = verdict.stops
             self._keep()
+        if self.assembly.withholds(said.room, said.sender):
+            firsts = dict.fromkeys(recipients, ("held", FLOOR))
         return firsts | dict.fromkeys(verdict.held, ("held", KEPT))
 
     def reason(self, said: Message, recipient: str) -> str:
         """Why this delivery is withheld now; "" when it may go on."""
         if said.sender in (HUMAN, SYSTEM):
             return ""
-        return KEPT if self.guard.stopped(_utterance(said, (recipient,)), recipient) else ""
+        if self.guard.stopped(_utterance(said, (recipient,)), recipient):
+            return KEPT
+        return FLOOR if self.assembly.withholds(said.room, said.sender) else ""
 
     def committed(self, record: Event | Accepted, message: Message | None) -> None:
         """It is on disk; `message` is the one that a delivery is about, when it is known."""
@@ -103,16 +117,23 @@ class Moderator:
                 self._tell(stop)
             if record.kind == "input":
                 self.turns.typed(str(record.to), record.message_id, record.ts)
+            elif record.to == VOTE:
+                self.assembly.ballot(record.room, record.sender, record.content)
             elif record.sender == HUMAN:
                 self._person_spoke(record)
+            else:
+                self.assembly.spoke(record.room, record.sender)
         elif record.type == "delivery" and message is not None:
             cause = Cause.of(message.message_id, message.sender, message.meta)
             self.turns.stepped(record.agent, cause, record.data["step"], record.ts)
+            if record.data["step"] == "turn_ended":
+                self.assembly.turn_ended(record.agent)
 
     def forget(self, agent: str) -> None:
         """It was removed."""
         self.turns.forget(agent)
         self.guard.forget(agent)
+        self.assembly.forget(agent)
 
     # ------------------------------------------------------------------ stopping and letting go
 

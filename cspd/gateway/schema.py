@@ -266,14 +266,6 @@ def set_pair(db: sqlite3.Connection, table: str, pair: tuple[str, str], present:
         db.execute(f"delete from {table} where ({columns}) = (?, ?)", pair)
 
 
-def put_kept(db: sqlite3.Connection, name: str, value: object) -> None:
-    """None: it is kept no longer."""
-    if value is None:
-        db.execute("delete from kept where name = ?", (name,))
-    else:
-        db.execute("insert or replace into kept values (?, ?)", (name, _dump(value)))
-
-
 def forget(db: sqlite3.Connection, before_ts: float) -> tuple[int, int]:
     """Delete up to FORGET_SLICE records older than `before_ts`: -> how many, and the highest cursor ever deleted.
 
@@ -382,10 +374,6 @@ def select_members(db: sqlite3.Connection) -> dict[str, list[str]]:
 
 def select_paused(db: sqlite3.Connection) -> set[tuple[str, str]]:
     return set(db.execute("select scope, name from paused").fetchall())
-
-
-def select_kept(db: sqlite3.Connection) -> dict[str, Any]:
-    return {name: json.loads(value) for name, value in db.execute("select name, value from kept")}
 
 
 def last_cursor(db: sqlite3.Connection) -> int:
