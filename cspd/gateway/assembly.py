@@ -30,7 +30,7 @@ class House(Protocol):
     @property
     def store(self) -> History: ...
     def reconsider(self, evidence: str) -> set[str]: ...
-    def announce(self, room: str, recipients: Sequence[str], content: str) -> None: ...
+    def announce(self, room: str, recipients: Sequence[str], content: str) -> str: ...
     def activity(self, agent: str) -> str | None: ...
 
 
@@ -92,9 +92,9 @@ class Assembly:
             floor.heard(sender, time.time())
             self._changed(room, floor)
 
-    def turn_ended(self, agent: str) -> None:
+    def turn_ended(self, agent: str, message_id: str) -> None:
         for room, floor in list(self.floors.items()):
-            self._perform(room, floor.turn_ended(agent, time.time()))
+            self._perform(room, floor.turn_ended(agent, message_id, time.time()))
 
     def forget(self, agent: str) -> None:
         """It was removed, or has left the room."""
@@ -127,14 +127,11 @@ class Assembly:
     def _call(self, room: str, name: str) -> None:
         floor = self.floors[room]
         self._note(room, {"mode": "turns", "speaker": name, "round": floor.round, "rounds": floor.rounds})
-        if name in self.house.reconsider(f"it is {name}'s turn"):
-            floor.heard(name, time.time())  # what it had said before its turn is its answer
-            return
+        early = name in self.house.reconsider(f"it is {name}'s turn")
         topic = self.house.rooms.topic(room)
         about = f" The topic: {topic}" if topic else ""
-        self.house.announce(
-            room, [name], f"It is your turn in room {room}, round {floor.round} of {floor.rounds}.{about} Speak to all."
-        )
+        text = f"It is your turn in room {room}, round {floor.round} of {floor.rounds}.{about}\nSpeak to all."
+        floor.called(self.house.announce(room, [name], text), early)
 
     def _changed(self, room: str, floor: Floor) -> None:
         if self.floors.get(room) is floor:

@@ -57,6 +57,8 @@ class Floor:
     at: int = -1
     round: int = 1
     spoken: bool = False
+    early: bool = False  # what it had said before its turn goes on now: it may be content with that
+    cue: str = ""  # the message that called the speaker
     warned: bool = False
     due_ts: float = 0.0  # when to look at the speaker again
 
@@ -74,7 +76,7 @@ class Floor:
             self.at, self.round = 0, self.round + 1
         if self.round > self.rounds or not self.order:
             return [Over()]
-        self.spoken = self.warned = False
+        self.spoken = self.early = self.warned = False
         self.due_ts = now_ts + self.turn_sec * WARN_AT
         return [Called(self.speaker)]
 
@@ -83,9 +85,14 @@ class Floor:
         if name == self.speaker:
             self.spoken, self.due_ts = True, now_ts + SETTLE_SEC
 
-    def turn_ended(self, name: str, now_ts: float) -> list[Command]:
+    def called(self, cue: str, early: bool) -> None:
+        """The speaker is being told, by this message."""
+        self.cue, self.early = cue, early
+
+    def turn_ended(self, name: str, message_id: str, now_ts: float) -> list[Command]:
         """The program has come to rest: if it has spoken, that was its answer."""
-        return self.advance(now_ts) if name == self.speaker and self.spoken else []
+        answered = self.spoken or (self.early and message_id == self.cue)
+        return self.advance(now_ts) if name == self.speaker and answered else []
 
     def tick(self, now_ts: float, working: bool) -> list[Command]:
         """Due or not. A speaker that works has all the time it needs."""

@@ -279,14 +279,15 @@ class Hub:
         self._expiry.set()
         return senders
 
-    def announce(self, room: str, recipients: Sequence[str], content: str) -> None:
-        """What CSP itself says to members of a room."""
+    def announce(self, room: str, recipients: Sequence[str], content: str) -> str:
+        """What CSP itself says to members of a room; -> the id of the message."""
         to = recipients[0] if len(recipients) == 1 else tuple(recipients) or HUMAN
+        said = _message(room, SYSTEM, to, content, kind="system")
         try:
-            said = _message(room, SYSTEM, to, content, kind="system")
             self._store(said, dict.fromkeys(recipients, ("accepted", "")))
         except CspError as exc:
             log.error("room %s: not announced: %s", room, exc)
+        return said.message_id
 
     def activity(self, agent: str) -> str | None:
         link = self.links.get(agent)

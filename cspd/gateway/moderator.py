@@ -127,7 +127,7 @@ class Moderator:
             cause = Cause.of(message.message_id, message.sender, message.meta)
             self.turns.stepped(record.agent, cause, record.data["step"], record.ts)
             if record.data["step"] == "turn_ended":
-                self.assembly.turn_ended(record.agent)
+                self.assembly.turn_ended(record.agent, message.message_id)
 
     def forget(self, agent: str) -> None:
         """It was removed."""

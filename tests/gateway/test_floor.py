@@ -32,10 +32,19 @@ def test_only_the_speaker_and_the_chair_may_speak() -> None:
 
 def test_a_turn_is_over_when_the_speaker_has_spoken_and_its_program_rests() -> None:
     told = floor()
-    assert told.turn_ended("ann", 1.0) == []  # it has said nothing yet
+    assert told.turn_ended("ann", "m", 1.0) == []  # it has said nothing yet
     told.heard("ann", 2.0)
-    assert told.turn_ended("bob", 3.0) == []
-    assert told.turn_ended("ann", 3.0) == [Called("bob")]
+    assert told.turn_ended("bob", "m", 3.0) == []
+    assert told.turn_ended("ann", "m", 3.0) == [Called("bob")]
+
+
+def test_a_speaker_may_be_content_with_what_it_had_said_before_its_turn() -> None:
+    told = floor()
+    told.called("cue", early=True)
+    assert told.turn_ended("ann", "the message that it answered early", 1.0) == []
+    assert told.turn_ended("ann", "cue", 2.0) == [Called("bob")]
+    told.called("next cue", early=False)
+    assert told.turn_ended("bob", "next cue", 3.0) == []
 
 
 def test_where_no_end_is_seen_a_turn_is_over_a_little_after_the_answer() -> None:
@@ -114,7 +123,7 @@ def test_every_debate_comes_to_its_end_and_calls_nobody_more_often_than_it_has_r
             case "heard":
                 told.heard(names[who], now)
             case "ended":
-                commands += told.turn_ended(names[who], now)
+                commands += told.turn_ended(names[who], "cue", now)
             case "tick" | "busy":
                 commands += told.tick(now, what == "busy")
             case "next":
