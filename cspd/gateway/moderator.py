@@ -133,6 +133,7 @@ class Moderator:
         """It was removed."""
         self.turns.forget(agent)
         self.guard.forget(agent)
+        self.release(lambda stop: stop.kind != "chain" and agent in stop.names, f"{agent} was removed")
         self.assembly.forget(agent)
 
     # ------------------------------------------------------------------ stopping and letting go

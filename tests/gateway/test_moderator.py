@@ -199,3 +199,12 @@ async def test_later_messages_of_others_pass_what_the_guard_holds(path: Path) ->
         await storm(hub, 13)
         await say(hub, "bob", "quiet as ever", sender="carol")
         assert bob.given[-1] == "quiet as ever"
+
+
+async def test_what_was_stopped_because_of_an_agent_that_is_removed_goes_on(path: Path) -> None:
+    async with hub_at(path, "alice", "bob") as hub:
+        for number in range(21):
+            await say(hub, "bob", f"m{number}", sender="alice")
+        assert len(hub.moderator.described("lobby")) == 1
+        hub.remove_agent("bob")
+        assert hub.moderator.described("lobby") == []
