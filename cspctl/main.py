@@ -85,7 +85,13 @@ VERBS: dict[str, tuple[str, str, str, str]] = {
     ),
     "watch": ("rooms", "watch", "[--room R] [--since CURSOR]", "follow messages, steps and states live"),
     "rooms": ("rooms", "list_rooms", "", "one row a room"),
-    "room": ("rooms", "room", "NAME", "one room: members, counts, guard"),
+    "room": (
+        "rooms",
+        "room",
+        "NAME [ACTION] [WORD...] [--topic TEXT] [--mode MODE] [--order NAMES] [--rounds N] [--turn-sec SEC]"
+        " [--timeout SEC]",
+        "one room: members, counts, guard; turns and votes",
+    ),
     "inbox": ("rooms", "inbox", "NAME", "what waits for an agent, and what holds it"),
     "message": ("rooms", "message", "ID", "one message with every step of its deliveries"),
     "pause": ("rooms", "pause", "[NAME] [--room R]", "type nothing more into an agent, or into a whole room"),

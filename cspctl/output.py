@@ -238,6 +238,8 @@ def agent_text(agent: Mapping[str, Any], inbox: Sequence[Mapping[str, Any]], *, 
         "Attached": f"{agent['attached']}; sidecar {'pid ' + str(sidecar['pid']) if sidecar else 'none'}",
         "Inbox": inbox_text(inbox, agent["name"]) if inbox else f"{agent['queued']} waiting",
     }
+    if agent.get("guard"):
+        facts["Loop guard"] = f"holds messages: {safe(agent['guard'])}; `cspctl resume {agent['name']}`"
     lines = [f"{dot} {agent['name']} - {command_text(agent['command'])}"]
     lines += [*(f"{key:>12}: {value}" for key, value in facts.items())]
     for title, text in (("last screen lines", agent.get("last_lines")), ("last log lines", agent.get("log"))):
@@ -277,7 +279,37 @@ def room_text(room: Mapping[str, Any]) -> str:
     members = ", ".join(safe(name) for name in room["members"]) or "nobody"
     topic = f" - {safe(room['topic'])}" if room.get("topic") else ""
     paused = "; paused" if room.get("paused") else ""
-    return f"{safe(room['room'])}{topic}: {members}; messages {room['messages']}{paused}"
+    guard = "; held by the loop guard" if room.get("guard") else ""
+    return f"{safe(room['room'])}{topic}: {members}; messages {room['messages']}{paused}{guard}"
+
+
+def floor_text(room: Mapping[str, Any]) -> list[str]:
+    """Whose turn it is."""
+    floor = room.get("floor")
+    if not floor:
+        return []
+    order = " → ".join(f"[{safe(name)}]" if name == floor["speaker"] else safe(name) for name in floor["order"])
+    said = ", has spoken" if floor["spoken"] else ""
+    return [f"turns: {order}; round {floor['round']} of {floor['rounds']}{said}"]
+
+
+def vote_text(room: Mapping[str, Any]) -> list[str]:
+    """The open vote, and who has not voted yet."""
+    vote = room.get("vote")
+    if not vote:
+        return []
+    missing = ", ".join(safe(name) for name in vote["missing"]) or "nobody"
+    choices = ", ".join(safe(choice) for choice in vote["choices"])
+    return [f"vote: {safe(vote['question'])} ({choices}); ballots: {len(vote['ballots'])}; missing: {missing}"]
+
+
+def guard_text(room: Mapping[str, Any]) -> list[str]:
+    """What the loop guard holds in a room, and what to do about it."""
+    stops = room.get("guard") or []
+    if not stops:
+        return ["guard: holds nothing"]
+    held = [f"guard: {safe(stop['why'])}: held since {clock(stop['since'])}" for stop in stops]
+    return [*held, f"guard: `cspctl resume --room {safe(room['room'])}` or a message of yours lets it go on"]
 
 
 def rules_text(known: Mapping[str, Any]) -> list[str]:
@@ -314,6 +346,13 @@ def event_text(event: Mapping[str, Any], *, colour: bool = False) -> str:
             why = f" ({safe(event['reason'])})" if event.get("reason") else ""
             states = " ".join(word for word in (event.get("state"), event.get("activity")) if word)
             note = f"{safe(event['agent'])}: {states}{why}"
+        case "guard":
+            what = "holds messages" if event["held"] else "lets go on"
+            todo = f": `cspctl resume --room {safe(event['room'])}`" if event["held"] else ""
+            told = f"loop guard {what}: {safe(event['why'])}{todo}"
+            note = paint(told, "yellow" if event["held"] else "", colour)
+        case "room" if event.get("speaker"):
+            note = f"turn of {safe(event['speaker'])}, round {event['round']} of {event['rounds']}"
         case kind:
             shown = ("cursor", "type", "ts")
             rest = {key: value for key, value in event.items() if key not in shown}

@@ -167,11 +167,12 @@ def list_rooms(call: Call) -> int:
             ", ".join(room["members"]) or "-",
             room["messages"],
             _paused(room),
+            "held" if room.get("guard") else "-",
             room.get("topic") or "",
         ]
         for room in known
     ]
-    print("\n".join(output.table(("ROOM", "MEMBERS", "MESSAGES", "PAUSED", "TOPIC"), rows)))
+    print("\n".join(output.table(("ROOM", "MEMBERS", "MESSAGES", "PAUSED", "GUARD", "TOPIC"), rows)))
     return 0
 
 
@@ -180,10 +181,24 @@ def _paused(scope: Mapping[str, Any]) -> str:
 
 
 def room(call: Call) -> int:
-    """Members with state and activity, the number of messages, and what the loop guard has stopped."""
-    name = call.words[0]
+    """Without ACTION and options: members with state and activity, counts, the floor, and what the loop guard holds.
+
+    --mode turns lets the members speak in turn, in the order of --order or by name, for --rounds (one); what others
+    say meanwhile is held until it is their turn. You may speak at any time. A speaker that neither speaks nor works
+    for --turn-sec (120) is skipped. --mode freeform ends it. --topic is told to each speaker.
+
+    ACTION:
+      next                    the next one's turn
+      vote QUESTION A B ...   open a vote, for --timeout seconds (600) at most; members answer by a message to `vote`
+      vote A                  your own ballot
+      close                   end the vote and announce its result
+    """
+    name, *rest = call.words
+    method, params = _room_change(call, rest)
     with call.connect() as cspd:
-        known = cspd.call("room.get", {"room": name})
+        known = cspd.call(method, {"room": name, **params})
+        if params.get("choice") is not None:
+            return output.answer(call.json, known, f"voted: {output.safe(params['choice'])}")
         agents = {agent["name"]: agent for agent in cspd.call("agent.list", {})}
     if call.json:
         print_json(known)
@@ -196,9 +211,50 @@ def room(call: Call) -> int:
     ]
     if rows:
         print("\n".join(output.table(("MEMBER", "STATE", "ACTIVITY", "QUEUED"), rows)))
-    if known.get("guard"):
-        print(f"guard: {output.plain(known['guard'])}")
+    print("\n".join([*output.floor_text(known), *output.vote_text(known), *output.guard_text(known)]))
     return 0
+
+
+ACTIONS = ("next", "vote", "close")
+
+
+def _room_change(call: Call, words: list[str]) -> tuple[str, dict[str, Any]]:
+    """The method that these words ask for, and what it is told beside the room."""
+    settings = _room_settings(call)
+    timeout = call.number("timeout")
+    match words:
+        case ["vote", question, first, second, *more]:
+            choices = {"question": question, "choices": [first, second, *more]}
+            asked = "room.vote", choices | ({} if timeout is None else {"timeout_sec": timeout})
+        case ["vote", choice]:
+            asked = "room.vote", {"choice": choice}
+        case ["vote", *_]:
+            raise CspError("usage", "room: vote: too few words", 'vote "question" A B, or vote A')
+        case ["close"]:
+            asked = "room.vote", {"close": True}
+        case ["next"]:
+            asked = "room.next", {}
+        case []:
+            return ("room.set", settings) if settings else ("room.get", {})
+        case [action, *_]:
+            hint = nearest(action, ACTIONS) or f"one of {', '.join(ACTIONS)}"
+            raise CspError("usage", f"room: {' '.join(words)}: no such action", hint)
+    if settings:
+        raise CspError("usage", f"room: {words[0]}: takes no options of turns or topic", "cspctl help room")
+    return asked
+
+
+def _room_settings(call: Call) -> dict[str, Any]:
+    settings: dict[str, Any] = {key: call.value(key) for key in ("topic", "mode") if call.flag(key)}
+    if call.flag("order"):
+        settings["order"] = [name for name in ",".join(call.values("order")).split(",") if name]
+    if (rounds := call.number("rounds")) is not None:
+        settings["rounds"] = int(rounds)
+    if (turn_sec := call.number("turn-sec")) is not None:
+        settings["turn_sec"] = turn_sec
+    if settings.keys() & {"rounds", "turn_sec"}:
+        settings.setdefault("mode", "turns")
+    return settings
 
 
 def inbox(call: Call) -> int:
@@ -244,7 +300,10 @@ def pause(call: Call) -> int:
 
 
 def resume(call: Call) -> int:
-    """What waits is typed as soon as the agent is idle."""
+    """What waits is typed as soon as the agent is idle. What the loop guard holds goes on too, with a fresh allowance.
+
+    A message of yours into the room does the latter as well.
+    """
     return _set_paused(call, "agent.resume")
 
 
@@ -253,4 +312,6 @@ def _set_paused(call: Call, method: str) -> int:
     if bool(call.words) == (room is not None):
         raise CspError("usage", f"{call.verb}: either NAME or --room R", f"cspctl help {call.verb}")
     done = call.ask(method, {"room": room} if room is not None else {"name": call.words[0]})
+    for stop in done.get("released", ()):
+        say(f"goes on: {output.safe(stop['why'])}")
     return output.answer(call.json, done)

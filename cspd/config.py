@@ -298,9 +298,11 @@ class LoopGuardConfig:
     """How much agents may say to each other before a person is asked."""
 
     max_hops: int = attrs.field(default=12, validator=between(1))
+    max_messages: int = attrs.field(default=60, validator=between(1))
     pair_per_min: int = attrs.field(default=20, validator=between(1))
     agent_per_min: int = attrs.field(default=30, validator=between(1))
     room_per_min: int = attrs.field(default=120, validator=between(1))
+    notify: bool = True  # also the terminals that are attached, by OSC 9
 
 
 @attrs.frozen

@@ -20,6 +20,7 @@ from cspd.control.views import agent_json
 from cspd.errors import CspError
 from cspd.gateway.history import History, open_history
 from cspd.gateway.hub import Agent, Hub
+from cspd.gateway.loopguard import Limits
 from cspd.keeper.client import KeeperClient
 from cspd.paths import Paths, check_agent_name
 from cspd.transport import listening_socket
@@ -96,6 +97,11 @@ class Daemon:
         self.reloaded.set()
         self.reloaded = trio.Event()
         logging.getLogger().setLevel(config.log.level.upper())
+        guard = config.loop_guard
+        self.hub.moderator.guard.limits = Limits(
+            guard.max_hops, guard.max_messages, guard.pair_per_min, guard.agent_per_min, guard.room_per_min
+        )
+        self.hub.moderator.notify = guard.notify
         self.hub.rooms.topics = {"lobby": "", **{name: room.topic for name, room in config.rooms.items()}}
 
     async def _load(self, config: UnitConfig) -> None:
@@ -147,6 +153,7 @@ async def _serve_with(paths: Paths, loaded: Loaded, hub: Hub, history: History, 
             for unit in loaded.units.values():
                 await hub.add_agent(gateway_agent(unit))
             nursery.start_soon(hub.expire)
+            nursery.start_soon(hub.moderator.assembly.run)
             nursery.start_soon(_forget_old, daemon, history)
             await nursery.start(manager.serve, list(loaded.units.values()))
             await nursery.start(serve_control, listener, services)

@@ -12,7 +12,7 @@ from pathlib import Path
 from cspd.errors import CspError
 
 AGENT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-RESERVED_NAMES = frozenset({"all", "broadcast", "human", "system"})  # words with a meaning of their own in `to`
+RESERVED_NAMES = frozenset({"all", "broadcast", "human", "system", "vote"})  # words with a meaning of their own in `to`
 
 # sockaddr_un.sun_path holds 108 bytes with the final NUL; the longest of our names is /csp/agents/<32>.sock
 SUN_PATH_MAX = 107

@@ -48,7 +48,14 @@ def test_defaults_of_the_daemon_are_the_documented_ones() -> None:
         "gateway": {"listen": "127.0.0.1:8765"},
         "history": {"keep_days": 0},
         "log": {"level": "info"},
-        "loop_guard": {"max_hops": 12, "pair_per_min": 20, "agent_per_min": 30, "room_per_min": 120},
+        "loop_guard": {
+            "max_hops": 12,
+            "max_messages": 60,
+            "pair_per_min": 20,
+            "agent_per_min": 30,
+            "room_per_min": 120,
+            "notify": True,
+        },
         "rooms": {},
     }
 

@@ -18,6 +18,7 @@ PURE = {
     *("cspd.errors", "cspd.wire.*", "cspd.control.params", "cspctl.panes"),
     *("cspd.profiles.profile", "cspd.profiles.read", "cspd.profiles.reader", "cspd.profiles.wiring"),
     *("cspd.unit.machine", "cspd.unit.policy", "cspd.keeper.registry", "cspd.gateway.room", "cspd.gateway.inbox"),
+    *(f"cspd.gateway.{name}" for name in ("chain", "loopguard", "floor", "vote")),
     *(
         f"cspd.sidecar.{name}"
         for name in (

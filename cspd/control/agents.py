@@ -10,6 +10,7 @@ from cspd.control.call import INTRODUCTION_SEC, Caller, Method, Services, named_
 from cspd.control.params import Params
 from cspd.control.views import agent_json
 from cspd.errors import CspError, nearest
+from cspd.gateway.moderator import stop_json
 from cspd.unit.machine import State
 from cspd.unit.supervise import Supervised
 
@@ -149,7 +150,8 @@ def pause(paused: bool) -> Method:
 
         async def answer() -> dict[str, Any]:
             await services.hub.set_paused(scope, name, paused)
-            return {}
+            released = [] if paused else services.hub.moderator.resume(scope, name)
+            return {"released": [stop_json(stop) for stop in released]}
 
         return answer()
 

@@ -12,7 +12,7 @@ from cspd.gateway.hub import Hub
 from cspd.gateway.identity import Identity
 from cspd.gateway.link import Link
 from cspd.paths import Paths
-from cspd.transport import RpcPeer
+from cspd.transport import Asking
 from cspd.unit.manager import Manager
 from cspd.unit.supervise import Supervised
 
@@ -41,11 +41,11 @@ class Services:
 
 @attrs.define(eq=False)
 class Caller:
-    """The connection that asks. `nursery` ends with it."""
+    """The connection that asks. `nursery` ends with it. `pid` is 0 where the kernel does not tell: over the network."""
 
     identity: Identity
     pid: int
-    peer: RpcPeer
+    peer: Asking
     nursery: trio.Nursery
     link: Link | None = None
 

@@ -1,16 +1,20 @@
 """Methods about messages, events and rooms. A message is answered when it is on disk; events follow their commit."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import trio
 
 from cspd.control.call import Caller, Method, Services, named_unit, people_only
 from cspd.control.params import Params
-from cspd.control.views import agent_json, event_json
+from cspd.control.views import agent_json, as_line
 from cspd.errors import CspError, nearest
-from cspd.gateway.history import Event, message_json
+from cspd.gateway.chain import SYSTEM
+from cspd.gateway.feed import Published, check_cursor, in_parts
+from cspd.gateway.history import message_json
 from cspd.gateway.identity import HUMAN
+from cspd.gateway.room import EVERYBODY, VOTE
 
 HISTORY_MAX = 10_000
 STEPS = ("accepted", "held", "typing", "echoed", "submitted", "turn_started", "turn_ended")
@@ -28,8 +32,8 @@ def chat_message(services: Services, caller: Caller, params: Params) -> Any:
         return services.hub.post(sender, to, content, room=room, meta=meta)
 
     async def answer() -> dict[str, Any]:
-        meta["reply_to"] = (await services.hub.store.message(reply_to))[0].message_id
-        return await services.hub.post(sender, to, content, room=room, meta=meta)
+        replied = (await services.hub.store.message(reply_to))[0]
+        return await services.hub.post(sender, to, content, room=room, meta=meta, reply_to=replied)
 
     return answer()
 
@@ -62,6 +66,10 @@ def chat_get(services: Services, caller: Caller, params: Params) -> Any:
         message, deliveries, events = await services.hub.store.message(message_id)
         steps: dict[str, list[dict[str, Any]]] = {name: [] for name in deliveries}
         for event in events:
+            if event.type == "message":
+                for name, first in event.data["deliveries"].items():
+                    if first["step"] == "held":  # from the first moment on
+                        steps[name].append({"step": "held", "reason": first["reason"], "evidence": "", "ts": event.ts})
             if event.type == "delivery":
                 entry = {key: event.data.get(key, "") for key in ("step", "reason", "evidence")}
                 steps.setdefault(event.agent, []).append({**entry, "ts": event.ts})
@@ -78,7 +86,7 @@ def chat_history(services: Services, caller: Caller, params: Params) -> Any:
     if room is not None:
         services.hub.rooms.check(room)
     for name in (sender, to):
-        if name not in (None, HUMAN, "broadcast", "all", *services.hub.agents):
+        if name not in (None, HUMAN, SYSTEM, VOTE, *EVERYBODY, *services.hub.agents):
             services.manager.get(str(name))
 
     async def answer() -> dict[str, Any]:
@@ -96,9 +104,12 @@ def events_subscribe(services: Services, caller: Caller, params: Params) -> Any:
     if room is not None:
         services.hub.rooms.check(room)
     cursor = services.hub.store.committed_cursor
+    if since is not None:
+        check_cursor(services.hub.store, since)
 
-    async def send(event: Event) -> None:
-        await caller.peer.notify("event", event_json(event))
+    async def send(batch: list[Published]) -> None:
+        for part in in_parts(batch, as_line):
+            await caller.peer.send_lines(part)
 
     async def follow() -> None:
         try:
@@ -106,7 +117,7 @@ def events_subscribe(services: Services, caller: Caller, params: Params) -> Any:
         except CspError as exc:
             if exc.code != "unreachable":
                 await caller.peer.notify("event", {"type": "dropped", "reason": exc.sentence, "hint": exc.hint})
-            await caller.peer.lines.aclose()
+            await caller.peer.aclose()
 
     caller.nursery.start_soon(follow)
     return {"cursor": cursor}
@@ -114,7 +125,13 @@ def events_subscribe(services: Services, caller: Caller, params: Params) -> Any:
 
 async def describe_rooms(services: Services) -> list[dict[str, Any]]:
     rooms = services.hub.rooms
-    return [dict(rooms.describe(name, await services.hub.store.counts(name))) for name in rooms.names()]
+    return [_described(services, name, await services.hub.store.counts(name)) for name in rooms.names()]
+
+
+def _described(services: Services, room: str, counts: Mapping[str, int]) -> dict[str, Any]:
+    moderator = services.hub.moderator
+    known = services.hub.rooms.describe(room, counts)
+    return {**known, "guard": moderator.described(room), **moderator.assembly.described(room)}
 
 
 def room_list(services: Services, caller: Caller, params: Params) -> Any:
@@ -126,15 +143,16 @@ def room_get(services: Services, caller: Caller, params: Params) -> Any:
     params.check()
     services.hub.rooms.check(room)
 
-    async def answer() -> dict[str, Any]:
-        counts = await services.hub.store.counts(room)
-        members = [services.manager.units[name] for name in services.hub.rooms.members(room)]
-        return {
-            **services.hub.rooms.describe(room, counts),
-            "agents": [agent_json(services.hub, unit) for unit in members],
-        }
+    return room_json(services, room)
 
-    return answer()
+
+async def room_json(services: Services, room: str) -> dict[str, Any]:
+    counts = await services.hub.store.counts(room)
+    members = [services.manager.units[name] for name in services.hub.rooms.members(room)]
+    return {
+        **_described(services, room, counts),
+        "agents": [agent_json(services.hub, unit) for unit in members],
+    }
 
 
 def membership(present: bool) -> Method:
@@ -147,6 +165,8 @@ def membership(present: bool) -> Method:
             people_only(caller, "room.join" if present else "room.leave")
         services.manager.get(name)
         (services.hub.rooms.join if present else services.hub.rooms.leave)(room, name)
+        if not present:
+            services.hub.moderator.assembly.left(room, name)
 
         async def answer() -> dict[str, Any]:
             await services.hub.store.set_member(room, name, present)

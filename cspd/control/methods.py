@@ -11,7 +11,7 @@ from typing import Any
 import trio
 
 from cspd import __version__
-from cspd.control import agents, chat, sidecars
+from cspd.control import agents, chat, floor, sidecars
 from cspd.control.call import Caller, Method, Services, people_only
 from cspd.control.params import Params
 from cspd.control.views import agent_json
@@ -79,6 +79,9 @@ METHODS: Mapping[str, Method] = {
     "events.subscribe": chat.events_subscribe,
     "room.list": chat.room_list,
     "room.get": chat.room_get,
+    "room.set": floor.room_set,
+    "room.next": floor.room_next,
+    "room.vote": floor.room_vote,
     "room.join": chat.membership(True),
     "room.leave": chat.membership(False),
     "inbox.get": chat.inbox_get,

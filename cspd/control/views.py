@@ -4,10 +4,12 @@ from typing import Any
 
 import trio
 
+from cspd.gateway.feed import Published
 from cspd.gateway.history import Event
 from cspd.gateway.hub import Hub
 from cspd.unit.machine import State
 from cspd.unit.supervise import Supervised
+from cspd.wire import rpc
 
 
 def agent_json(hub: Hub, supervised: Supervised) -> dict[str, Any]:
@@ -32,9 +34,15 @@ def agent_json(hub: Hub, supervised: Supervised) -> dict[str, Any]:
         "want": unit.want.value,
         "sidecar": {"pid": supervised.sidecar_pid} if supervised.sidecar_pid else None,
         "paused": name in hub.paused,
+        "guard": hub.moderator.why_held(name),
         "autostart": unit.config.autostart,
         "activity_reason": link.activity_reason if link else "",
     }
+
+
+def as_line(published: Published) -> bytes:
+    """An `event` notification."""
+    return rpc.request("event", event_json(published.event) | ({"again": True} if published.again else {}))
 
 
 def event_json(event: Event) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import attrs
 import trio
 
 from cspd.errors import CspError
-from cspd.gateway import schema
+from cspd.gateway import kept, schema
 from cspd.gateway.schema import Accepted, Delivery, Event, Message, Record, Story, as_event, message_json
 
 __all__ = ["Accepted", "Delivery", "Event", "History", "Message", "as_event", "message_json", "open_history"]
@@ -113,6 +113,7 @@ class History:
     _busy_sec: float
     next_cursor: int = 0
     committed_cursor: int = 0  # up to here all is on disk (or failed): replay ends here, live begins behind it
+    forgotten_cursor: int = 0  # up to here some are deleted
     commits: int = 0
     _queue: list[_Append[Any]] = attrs.field(factory=list)
     _wake: trio.Event = attrs.field(factory=trio.Event)
@@ -123,6 +124,7 @@ class History:
     def __attrs_post_init__(self) -> None:
         self.committed_cursor = schema.last_cursor(self._db)
         self.next_cursor = self.committed_cursor + 1
+        self.forgotten_cursor = schema.forgotten_cursor(self._db)
 
     # Appending: the answer comes after COMMIT
 
@@ -188,9 +190,20 @@ class History:
         pair = (scope, _clean(name))
         await self._enqueue(partial(schema.set_pair, table="paused", pair=pair, present=paused))
 
+    def keep(self, name: str, value: object) -> Awaitable[None]:
+        """Keep a small state, a value of JSON, under this name; None ends that. Like `add_message`."""
+        return self._enqueue(partial(kept.put_kept, name=_clean(name), value=value))
+
     async def forget(self, before_ts: float) -> int:
         """Delete one slice of what is older than `before_ts`; returns its size. Call until it is 0."""
-        return await self._enqueue(partial(schema.forget, before_ts=before_ts))
+        count, self.forgotten_cursor = await self._enqueue(partial(schema.forget, before_ts=before_ts))
+        return count
+
+    async def add_token(self, hash: str, agent: str, made_ts: float) -> None:
+        await self._enqueue(partial(schema.insert_token, hash=hash, agent=_clean(agent), made_ts=made_ts))
+
+    async def remove_tokens(self, hashes: Collection[str]) -> None:
+        await self._enqueue(partial(schema.delete_tokens, hashes=hashes))
 
     # Reading: in threads of their own; a cancelled one stops
 
@@ -251,6 +264,14 @@ class History:
     async def paused(self) -> set[tuple[str, str]]:
         """(scope, name) of everything paused."""
         return await self._read(schema.select_paused)
+
+    async def kept(self) -> dict[str, Any]:
+        """What `keep` was given, by name."""
+        return await self._read(kept.select_kept)
+
+    async def tokens(self) -> list[tuple[str, str, float]]:
+        """(hash, agent, made_ts) of each, oldest first."""
+        return await self._read(schema.select_tokens)
 
     async def _read(self, select: Callable[[sqlite3.Connection], T]) -> T:
         unwanted: list[bool] = []

@@ -16,20 +16,22 @@ import trio
 
 from cspd.errors import CspError
 from cspd.gateway import inbox
+from cspd.gateway.chain import SYSTEM
+from cspd.gateway.feed import Feed, Published, Subscribers, everything
 from cspd.gateway.history import Accepted, Event, History, Message, as_event
 from cspd.gateway.identity import HUMAN
 from cspd.gateway.inbox import RANK, Inbox, InHand, Item
-from cspd.gateway.link import Link
+from cspd.gateway.link import Receiver
+from cspd.gateway.moderator import Moderator
 from cspd.gateway.room import Rooms
 
 log = logging.getLogger("cspd.hub")
 
 CONTENT_MAX = 64 * 1024  # bytes of UTF-8
 META_MAX = 8 * 1024
-SUBSCRIBER_MAX = 1024  # events that a subscriber may be behind; then it is dropped and comes back with its cursor
-REPLAY_BATCH = 500
 MESSAGES_MAX = 4096
 CLOCK_CHECK_SEC = 3600.0
+NOTHING: Mapping[str, Any] = {}
 
 
 @attrs.frozen
@@ -43,27 +45,19 @@ class Agent:
 
 
 @attrs.define(eq=False)
-class Subscriber:
-    """Live events on their way to one connection. `lost` is set when it fell too far behind."""
-
-    room: str | None
-    send: trio.MemorySendChannel[Event]
-    lost: bool = False
-
-
-@attrs.define(eq=False)
 class Hub:
     """Sync methods change state at once and in order; what must wait for the disk is returned as an awaitable."""
 
     history: History | None = None  # set by `start`; History tells us of commits, so each needs the other
     rooms: Rooms = attrs.Factory(Rooms)
+    moderator: Moderator = attrs.Factory(Moderator, takes_self=True)
     agents: dict[str, Agent] = attrs.Factory(dict)
     inboxes: dict[str, Inbox] = attrs.Factory(dict)
-    links: dict[str, Link] = attrs.Factory(dict)
+    links: dict[str, Receiver] = attrs.Factory(dict)
     paused: set[str] = attrs.Factory(set)
     last_lines: dict[str, list[str]] = attrs.Factory(dict)  # of agents that have ended
     _messages: dict[str, Message] = attrs.Factory(dict)  # under way: in some inbox, or their turn goes on
-    _subscribers: set[Subscriber] = attrs.Factory(set)
+    subscribers: Subscribers = attrs.Factory(Subscribers)
     # By message id, for those who wait for a step of it; gone when the last of them is.
     _waited: WeakValueDictionary[str, trio.Event] = attrs.Factory(WeakValueDictionary)
     _unstored: set[tuple[str, str, str]] = attrs.Factory(set)  # (agent, message, step) that the disk did not take
@@ -81,6 +75,7 @@ class Hub:
             self.rooms.joined.setdefault(room, set()).update(members)
         for scope, name in await history.paused():
             (self.paused if scope == "agent" else self.rooms.paused).add(name)
+        await self.moderator.start(history)
 
     # ------------------------------------------------------------------ agents
 
@@ -97,6 +92,7 @@ class Hub:
             expires = message.ts + agent.expire_sec
             box.restored([Item(message.message_id, delivery.step, delivery.reason, expires_ts=expires)])
             self._remember(message)
+        self.reconsider("nothing holds it any more")  # cspd ended between the word and its effect
         self._expiry.set()
 
     def remove_agent(self, name: str) -> None:
@@ -107,10 +103,11 @@ class Hub:
             self._perform(name, box.reported(item.message_id, "refused", "the agent was removed"))
         self.agents.pop(name, None)
         self.rooms.home.pop(name, None)
+        self.moderator.forget(name)
         if link := self.links.pop(name, None):
             link.cut()
 
-    def link(self, link: Link, ledger: Sequence[InHand]) -> dict[str, Any]:
+    def link(self, link: Receiver, ledger: Sequence[InHand]) -> dict[str, Any]:
         """A sidecar has connected: -> what it must know. Its messages follow."""
         box = self._inbox(link.agent)
         before = self.links.get(link.agent)
@@ -122,7 +119,7 @@ class Hub:
         self._perform(link.agent, box.link(ledger))
         return {"settings": dict(self.agents[link.agent].settings), "paused": self._is_paused(link.agent)}
 
-    def unlink(self, link: Link) -> None:
+    def unlink(self, link: Receiver) -> None:
         if self.links.get(link.agent) is not link:
             return
         del self.links[link.agent]
@@ -130,7 +127,7 @@ class Hub:
             self._perform(link.agent, self.inboxes[link.agent].unlink())
             self._expiry.set()  # what came back from the sidecar is ours to end
 
-    def linked(self, name: str) -> Link:
+    def linked(self, name: str) -> Receiver:
         """Raises CspError("not-active") when no sidecar is there."""
         link = self.links.get(name)
         if link is None:
@@ -153,6 +150,7 @@ class Hub:
         *,
         room: str | None = None,
         meta: Mapping[str, Any] | None = None,
+        reply_to: Message | None = None,
     ) -> Awaitable[dict[str, Any]]:
         """Take a message; the awaitable is done when it is on disk. Raises CspError and then nothing has happened."""
         size = len(content.encode("utf-8", "replace"))
@@ -161,18 +159,13 @@ class Hub:
         if not content.strip():
             raise CspError("empty", "content: '': there is nothing to say", "give a text")
         route = self.rooms.route(sender, to, room)
-        stored = self.store.add_message(
-            message_id=new_message_id(),
-            room=route.room,
-            sender=sender,
-            to=to if isinstance(to, str) else tuple(to),
-            content=content,
-            meta=meta or {},
-            kind="message",
-            ts=time.time(),
-            deliveries=dict.fromkeys(route.recipients, ("accepted", "")),
-        )
-        return self._posted(stored, route.recipients)
+        addressed = to if isinstance(to, str) else tuple(to)
+        said = self.moderator.stamped(_message(route.room, sender, addressed, content, meta or {}), reply_to)
+        return self._posted(self._store(said, self.moderator.admit(said, route.recipients)), route.recipients)
+
+    def _store(self, said: Message, deliveries: Mapping[str, tuple[str, str]]) -> Awaitable[Accepted]:
+        fields = attrs.asdict(said, recurse=False, filter=lambda field, _: field.name != "seq")
+        return self.store.add_message(**fields, deliveries=deliveries)
 
     async def _posted(self, stored: Awaitable[Accepted], recipients: Sequence[str]) -> dict[str, Any]:
         message = await stored
@@ -185,17 +178,7 @@ class Hub:
 
     def human_line(self, agent: str, text: str) -> None:
         """What the person typed to `agent` in its terminal: everybody in the room may know, nobody gets it typed."""
-        self.store.add_message(
-            message_id=new_message_id(),
-            room=self.rooms.home[agent],
-            sender=HUMAN,
-            to=agent,
-            content=text,
-            meta={},
-            kind="input",
-            ts=time.time(),
-            deliveries={},
-        )
+        self._store(_message(self.rooms.home[agent], HUMAN, agent, text, kind="input"), {})
 
     async def recall(self, message_id: str) -> None:
         """Have this message in memory again, if there is one: the cspd before us took it, its turn goes on."""
@@ -278,7 +261,42 @@ class Hub:
             for agent, box in self.inboxes.items():
                 self._perform(agent, box.expire(time.time()))
 
-    # ------------------------------------------------------------------ pause
+    # ------------------------------------------------------------------ pause, and what the moderator withholds
+
+    def reconsider(self, evidence: str) -> set[str]:
+        """What was withheld and is not any more goes on; -> whose messages do."""
+        senders: set[str] = set()
+        for name, box in self.inboxes.items():
+            for item in box.withheld():
+                message = self._messages[item.message_id]
+                reason = self.moderator.reason(message, name)
+                if not reason:
+                    senders.add(message.sender)
+                    expires_ts = max(item.expires_ts, time.time() + self.agents[name].expire_sec)
+                    self._perform(name, box.released(item.message_id, evidence, expires_ts))
+                elif reason != item.reason:
+                    self._perform(name, box.reported(item.message_id, "held", reason, evidence))
+        self._expiry.set()
+        return senders
+
+    def announce(self, room: str, recipients: Sequence[str], content: str) -> str:
+        """What CSP itself says to members of a room; -> the id of the message."""
+        to = recipients[0] if len(recipients) == 1 else tuple(recipients) or HUMAN
+        said = _message(room, SYSTEM, to, content, kind="system")
+        try:
+            self._store(said, dict.fromkeys(recipients, ("accepted", "")))
+        except CspError as exc:
+            log.error("room %s: not announced: %s", room, exc)
+        return said.message_id
+
+    def activity(self, agent: str) -> str | None:
+        link = self.links.get(agent)
+        return link.activity if link is not None else None
+
+    def notify(self, room: str, text: str) -> None:
+        """Let the terminals that are attached to members of the room say it in their own way."""
+        for name in self.rooms.members(room):
+            self._post(name, "sidecar.notice", {"text": text})
 
     async def set_paused(self, scope: str, name: str, paused: bool) -> None:
         """Hold back, or release, typing into one agent or everybody in a room; kept over restarts."""
@@ -313,8 +331,8 @@ class Hub:
             if isinstance(record, Accepted) and record.deliveries:
                 self._deliver(record)
             event = as_event(record)
-            for subscriber in list(self._subscribers):
-                self._publish(subscriber, event)
+            self.moderator.committed(record, self._messages.get(event.data.get("message_id", "")))
+            self.subscribers.publish(event)
             news = self._waited.pop(event.data["message_id"], None) if event.type == "delivery" else None
             if news is not None:
                 news.set()
@@ -326,55 +344,35 @@ class Hub:
             if box is None or agent is None:  # removed while the commit ran
                 self._keep_step(message.seq, name, "refused", "the agent was removed")
                 continue
-            item = Item(message.message_id, expires_ts=message.ts + agent.expire_sec)
+            first = message.deliveries[name]
+            item = Item(message.message_id, first.step, first.reason, expires_ts=message.ts + agent.expire_sec)
             self._perform(name, box.posted(item))
+            if item.withheld:
+                self.reconsider("nothing holds it any more")  # the word came while the commit ran
         self._expiry.set()
 
-    def _publish(self, subscriber: Subscriber, event: Event) -> None:
-        if subscriber.room not in (None, event.room):
-            return
-        try:
-            subscriber.send.send_nowait(event)
-        except (trio.WouldBlock, trio.BrokenResourceError):
-            subscriber.lost = True
-            subscriber.send.close()
-            self._subscribers.discard(subscriber)
-
-    async def follow(self, since: int | None, room: str | None, send: Callable[[Event], Awaitable[None]]) -> None:
-        """Send everything after `since` (None: from now on), without gap or duplicate, until cancelled.
-
-        Raises CspError("too-slow") when the other side is SUBSCRIBER_MAX events behind.
-        """
-        outgoing, incoming = trio.open_memory_channel[Event](SUBSCRIBER_MAX)
-        subscriber = Subscriber(room, outgoing)
-        self._subscribers.add(subscriber)
-        try:
-            reached = self.store.committed_cursor
-            if since is not None:
-                await self._replay(since, reached, room, send)
-            async for event in incoming:
-                if event.cursor > reached:
-                    await send(event)
-            raise CspError(
-                "too-slow",
-                f"events: {SUBSCRIBER_MAX} of them were not read: dropped",
-                "subscribe again with the last cursor",
-            )
-        finally:
-            self._subscribers.discard(subscriber)
-
-    async def _replay(
-        self, since: int, reached: int, room: str | None, send: Callable[[Event], Awaitable[None]]
+    async def follow(
+        self,
+        since: int | None,
+        room: str | None,
+        send: Callable[[list[Published]], Awaitable[None]],
+        feed: Feed | None = None,
     ) -> None:
-        while True:
-            batch = await self.store.events(since, REPLAY_BATCH, room)
-            for event in batch:
-                if event.cursor > reached:
-                    return
-                await send(event)
-                since = event.cursor
-            if len(batch) < REPLAY_BATCH:
-                return
+        """Send everything behind `since` (None: from now on) that `feed` wants: see `Subscribers.follow`."""
+        feed = feed or Feed(everything if room is None else lambda event: event.room == room)
+        await self.subscribers.follow(self.store, feed, since, room, send)
+
+
+def _message(
+    room: str,
+    sender: str,
+    to: str | tuple[str, ...],
+    content: str,
+    meta: Mapping[str, Any] = NOTHING,
+    kind: str = "message",
+) -> Message:
+    """Said just now; its place in the order is given by the history."""
+    return Message(0, new_message_id(), room, sender, to, content, meta, time.time(), kind)
 
 
 def new_message_id() -> str:

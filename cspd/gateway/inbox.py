@@ -11,6 +11,7 @@ import attrs
 
 WINDOW = 16  # messages with the sidecar at a time; the rest waits here and on disk
 FINAL = frozenset({"submitted", "turn_started", "turn_ended", "refused", "expired", "unknown"})
+WITHHELD = frozenset({"loop_guard", "floor"})  # reasons to hold a message back from its agent's sidecar
 RANK: Mapping[str, int] = {
     "accepted": 0,
     "held": 1,
@@ -68,6 +69,11 @@ class Item:
     given: bool = False
     expires_ts: float = float("inf")
 
+    @property
+    def withheld(self) -> bool:
+        """It waits for a word, not for the agent: later ones go first, and it does not expire."""
+        return self.step == "held" and self.reason in WITHHELD
+
 
 @attrs.define
 class Inbox:
@@ -123,6 +129,16 @@ class Inbox:
             out += self._give()
         return out
 
+    def released(self, message_id: str, evidence: str, expires_ts: float) -> list[Command]:
+        """A withheld message goes on; what time it has begins anew."""
+        item = self.items[message_id]
+        item.step, item.reason, item.expires_ts = "accepted", "", expires_ts
+        out: list[Command] = [Record(message_id, "accepted", "", evidence)]
+        return out + (self._give() if self.linked else self._offline())
+
+    def withheld(self) -> list[Item]:
+        return [item for item in self.items.values() if item.withheld]
+
     def expire(self, now_ts: float) -> list[Command]:
         """Those that waited too long and were not begun."""
         out: list[Command] = []
@@ -137,7 +153,8 @@ class Inbox:
         return min((item.expires_ts for item in self._untouched()), default=float("inf"))
 
     def _untouched(self) -> list[Item]:
-        return [item for item in self.items.values() if RANK[item.step] <= RANK["held"] and not item.given]
+        waiting = (item for item in self.items.values() if RANK[item.step] <= RANK["held"])
+        return [item for item in waiting if not item.given and not item.withheld]
 
     def _give(self) -> list[Command]:
         if not self.linked:
@@ -147,7 +164,7 @@ class Inbox:
         for item in self.items.values():
             if room <= 0:
                 break
-            if not item.given:
+            if not item.given and not item.withheld:
                 item.given = True
                 room -= 1
                 out.append(Give(item.message_id))
@@ -156,6 +173,6 @@ class Inbox:
     def _offline(self) -> list[Command]:
         out: list[Command] = []
         for item in list(self.items.values()):
-            if item.step in ("accepted", "held"):
+            if item.step in ("accepted", "held") and not item.withheld:
                 out += self.reported(item.message_id, "held", "offline")
         return out

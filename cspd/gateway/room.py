@@ -12,6 +12,7 @@ from cspd.gateway.identity import HUMAN
 
 LOBBY = "lobby"
 EVERYBODY = ("broadcast", "all")
+VOTE = "vote"  # in `to`: a ballot
 
 
 @attrs.frozen
@@ -27,10 +28,14 @@ class Rooms:
     home: dict[str, str] = attrs.Factory(dict)
     joined: dict[str, set[str]] = attrs.Factory(dict)
     topics: dict[str, str] = attrs.Factory(lambda: {LOBBY: ""})
+    given: dict[str, str] = attrs.Factory(dict)  # topics that were given by word, and count before the configured ones
     paused: set[str] = attrs.Factory(set)
 
     def names(self) -> list[str]:
-        return sorted({LOBBY, *self.topics, *self.home.values(), *self.joined})
+        return sorted({LOBBY, *self.topics, *self.given, *self.home.values(), *self.joined})
+
+    def topic(self, room: str) -> str:
+        return self.given.get(room, self.topics.get(room, ""))
 
     def check(self, room: str) -> str:
         """`room` itself; raises CspError("no-such-room")."""
@@ -68,6 +73,8 @@ class Rooms:
             raise CspError("nobody", "to: []: names nobody", "give an agent's name, 'broadcast' or 'human'")
         if room is not None:
             self.check(room)
+        if words == [VOTE]:
+            return Route(room or self.home.get(sender, LOBBY), ())
         if any(word in EVERYBODY for word in words):
             return self._everybody(sender, words, room)
         agents = [word for word in words if word != HUMAN]
@@ -113,7 +120,7 @@ class Rooms:
     def describe(self, room: str, counts: Mapping[str, int]) -> dict[str, object]:
         return {
             "room": room,
-            "topic": self.topics.get(room, ""),
+            "topic": self.topic(room),
             "members": self.members(room),
             "messages": counts.get("messages", 0),
             "paused": room in self.paused,

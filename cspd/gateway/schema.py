@@ -17,7 +17,7 @@ import attrs
 from cspd.errors import CspError
 from cspd.paths import make_private_dir
 
-VERSION = 1
+VERSION = 3
 OPEN_STEPS = ("accepted", "held", "typing", "echoed")  # every other step is final
 CHECK_MAX = 256 << 20  # bytes; checking costs about 0.5 s a GB from a warm cache, too long for a restart in a second
 PREFIX_MIN = 6  # characters of a message id that may stand for the whole
@@ -25,7 +25,8 @@ FORGET_SLICE = 1000  # rows deleted in one transaction, so that appends never wa
 
 _OPEN = "step in ('accepted', 'held', 'typing', 'echoed')"  # the same text as in the index, or it is not used
 
-TABLES = (
+# By the version that they make of the one before it; what was released is never changed, only added to.
+TABLES_1 = (
     """create table event(cursor integer primary key, ts real not null, type text not null,
        room text not null, agent text not null, seq integer, data text not null)""",
     """create table message(seq integer primary key, message_id text not null unique, room text not null,
@@ -46,6 +47,18 @@ TABLES = (
     """create trigger message_removed after delete on message begin
        insert into message_fts(message_fts, rowid, content) values ('delete', old.seq, old.content); end""",
 )
+TABLES_2 = (
+    # the highest cursor that `forget` has deleted: whoever asks for what came behind a lower one has missed something
+    "create table forgotten(cursor integer not null)",
+    "insert into forgotten values (0)",
+    # `hash`: SHA-256 in hex of what the agent holds
+    "create table token(hash text primary key, agent text not null, made_ts real not null) without rowid",
+)
+TABLES_3 = (
+    # small states of the pure cores, whole and as JSON: what the loop guard has stopped, whose turn it is in a room
+    "create table kept(name text primary key, value text not null) without rowid",
+)
+TABLES = (TABLES_1, TABLES_2, TABLES_3)
 
 
 @attrs.frozen
@@ -161,9 +174,10 @@ def _make_tables(db: sqlite3.Connection, path: Path) -> None:
     if version > VERSION:
         why = f"schema {version} of a newer csp, this one knows {VERSION}"
         raise CspError("storage", f"history: {path}: {why}", "install that csp, or move the file away")
-    if version == 0:
-        for table in TABLES:
+    for tables in TABLES[version:]:
+        for table in tables:
             db.execute(table)
+    if version < VERSION:
         db.execute(f"pragma user_version={VERSION}")
     db.execute("commit")
 
@@ -202,6 +216,7 @@ def _begin_behind(db: sqlite3.Connection, aside: Path) -> None:
     """
     event = Event(int(time.time()), time.time(), "history", "", "", None, {"quarantined": str(aside)})
     insert_event(db, event)
+    db.execute("update forgotten set cursor = ?", (event.cursor - 1,))
 
 
 # Writing: each call is one row of a transaction that the caller has begun. A refusal is returned, not raised,
@@ -251,8 +266,8 @@ def set_pair(db: sqlite3.Connection, table: str, pair: tuple[str, str], present:
         db.execute(f"delete from {table} where ({columns}) = (?, ?)", pair)
 
 
-def forget(db: sqlite3.Connection, before_ts: float) -> int:
-    """Delete up to FORGET_SLICE records older than `before_ts`; returns how many.
+def forget(db: sqlite3.Connection, before_ts: float) -> tuple[int, int]:
+    """Delete up to FORGET_SLICE records older than `before_ts`: -> how many, and the highest cursor ever deleted.
 
     Stays: what still waits for somebody, and the newest event, from which the cursors go on after a restart.
     """
@@ -264,7 +279,9 @@ def forget(db: sqlite3.Connection, before_ts: float) -> int:
     ).fetchall()
     db.executemany("delete from message where seq = ?", [(c,) for c, type_ in rows if type_ == "message"])
     db.executemany("delete from event where cursor = ?", [(c,) for c, _ in rows])
-    return len(rows)
+    if rows:
+        db.execute("update forgotten set cursor = max(cursor, ?)", (rows[-1][0],))
+    return len(rows), forgotten_cursor(db)
 
 
 _TERMS: Mapping[str, str] = {
@@ -362,6 +379,23 @@ def select_paused(db: sqlite3.Connection) -> set[tuple[str, str]]:
 
 def last_cursor(db: sqlite3.Connection) -> int:
     return int(db.execute("select max(cursor) from event").fetchone()[0] or 0)
+
+
+def forgotten_cursor(db: sqlite3.Connection) -> int:
+    """The highest cursor that was ever deleted; 0 when none was."""
+    return int(db.execute("select cursor from forgotten").fetchone()[0])
+
+
+def insert_token(db: sqlite3.Connection, hash: str, agent: str, made_ts: float) -> None:
+    db.execute("insert into token values (?, ?, ?)", (hash, agent, made_ts))
+
+
+def delete_tokens(db: sqlite3.Connection, hashes: Iterable[str]) -> None:
+    db.executemany("delete from token where hash = ?", [(hash,) for hash in hashes])
+
+
+def select_tokens(db: sqlite3.Connection) -> list[tuple[str, str, float]]:
+    return db.execute("select hash, agent, made_ts from token order by made_ts, hash").fetchall()
 
 
 def _stories(db: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) -> list[Story]:

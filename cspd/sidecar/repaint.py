@@ -46,12 +46,20 @@ _OFF_BY_DEFAULT = (
 )
 _ON_BY_DEFAULT = (7, 1007, 1035, 1036)
 _ANSI_MODES = {2: False, 4: False, 12: True, 20: False}
+NOTE_MAX = 200  # characters
 _KITTY_STACK = 8  # entries the emulator keeps; more pops than that find nothing
 
 
 def reset() -> bytes:
     """Bytes that put any terminal back to sane modes after detach, without clearing the person's text."""
     return RESET
+
+
+def notification(text: str) -> bytes:
+    """Bytes that let a terminal show a note on the desktop, if it can; others ignore them."""
+    # a progress report to some terminals, were it to begin with "4;"
+    shown = "".join(c if c.isprintable() else " " for c in text)[:NOTE_MAX]
+    return f"\x1b]9;CSP: {shown}\x1b\\".encode("utf-8", "replace")
 
 
 def repaint(term: Terminal, *, scrollback: bool = True) -> bytes:

@@ -25,7 +25,7 @@ from cspd.sidecar.intent import Ear
 from cspd.sidecar.keystrokes import Kind as Key
 from cspd.sidecar.link import Link
 from cspd.sidecar.recorder import Recorder
-from cspd.sidecar.repaint import repaint
+from cspd.sidecar.repaint import notification, repaint
 from cspd.sidecar.safetext import render
 from cspd.sidecar.sight import Sight
 from cspd.sidecar.submitted import Submitted
@@ -82,6 +82,7 @@ class Session:
     _recovered: list[orders.Report] = attrs.Factory(list)
     _hook: tuple[str, Hook] | None = None  # the last that tells something of the agent's activity
     _hook_at: float = 0.0
+    _notices: list[str] = attrs.Factory(list)  # for the attached terminals
     answer: str = ""  # of the last turn, as the agent's own hook gave it
 
     def __attrs_post_init__(self) -> None:
@@ -110,10 +111,16 @@ class Session:
         replies = self.terminal.feed(data)
         if replies and self._leader is None:  # else the leader's own terminal answers
             self.writer.write(replies)
+        self._show_notices()
         self._listen(data)
         if self.box.full:
             self.save()
         self._look_soon(TYPING_LOOK_SEC if self.arbiter.wants_view else LOOK_DELAY_SEC)
+
+    def _show_notices(self) -> None:
+        """Never in the middle of the agent's own sequence or character."""
+        while self._notices and self.terminal.ground:
+            self.clients.broadcast(Kind.OUTPUT, notification(self._notices.pop(0)))
 
     def save(self) -> None:
         self.box.save(self.terminal.snapshot())
@@ -368,6 +375,9 @@ class Session:
                 self._early.append(params)  # it overtook the welcome, which says whether we are paused
             case "sidecar.pause":
                 self._handle(orders.PausedSet(trio.current_time(), params["paused"]))
+            case "sidecar.notice":
+                self._notices.append(params["text"])
+                self._show_notices()
             case "sidecar.settings":
                 self._take_settings(params)
             case "sidecar.hook":

@@ -127,6 +127,15 @@ def test_the_overview_has_programs_rooms_and_agents(make_agent: Callable[..., di
         ),
         ({"type": "agent", "agent": "beta", "state": "running", "activity": "idle"}, "beta: running idle"),
         (
+            {"type": "guard", "room": "lobby", "held": True, "why": "too much\x07"},
+            "loop guard holds messages: too much\\x07: `cspctl resume --room lobby`",
+        ),
+        ({"type": "guard", "room": "lobby", "held": False, "why": "too much"}, "loop guard lets go on: too much"),
+        (
+            {"type": "room", "room": "lobby", "speaker": "beta", "round": 1, "rounds": 2},
+            "turn of beta, round 1 of 2",
+        ),
+        (
             {"type": "room", "room": "lobby", "topic": "x"},
             'room: {"room": "lobby", "topic": "x"}',
         ),

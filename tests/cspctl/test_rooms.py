@@ -170,13 +170,80 @@ def test_rooms_and_their_members_are_tables(cspd: Any, make_agent: Make, capsys:
     cspd.answers |= {"room.list": [known], "room.get": known, "agent.list": [make_agent()]}
     assert main(["rooms"]) == main(["room", "lobby"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "ROOM   MEMBERS     MESSAGES  PAUSED  TOPIC",
-        "lobby  alpha, web  3         yes     ships",
+        "ROOM   MEMBERS     MESSAGES  PAUSED  GUARD  TOPIC",
+        "lobby  alpha, web  3         yes     -      ships",
         "lobby - ships: alpha, web; messages 3; paused",
         "MEMBER  STATE    ACTIVITY  QUEUED",
         "alpha   running  idle      0",
         "web     -        -         -",
+        "guard: holds nothing",
     ]
+
+
+def test_what_the_loop_guard_holds_is_shown_with_what_to_do(cspd: Any, make_agent: Make, capsys: Capture) -> None:
+    stop = {"kind": "chain", "names": ["alpha", "web"], "why": "12 messages\x1b[2J", "since": 1.0}
+    known = {"room": "lobby", "topic": "", "members": ["alpha"], "messages": 3, "paused": False, "guard": [stop]}
+    cspd.answers |= {"room.list": [known], "room.get": known, "agent.list": [make_agent(guard="12 messages")]}
+    assert main(["rooms"]) == main(["room", "lobby"]) == 0
+    out = capsys.readouterr().out
+    assert "lobby  alpha    3         no      held" in out
+    assert "guard: 12 messages\\x1b[2J: held since" in out
+    assert "`cspctl resume --room lobby`" in out
+
+
+FLOOR = {"order": ["beta", "alpha"], "speaker": "beta", "round": 1, "rounds": 2, "spoken": True}
+VOTE = {"question": "Which?", "choices": ["A", "B"], "ballots": {"beta": "A"}, "missing": ["alpha"]}
+
+
+@pytest.mark.parametrize(
+    ("words", "method", "params"),
+    [
+        (("--topic", "ships"), "room.set", {"topic": "ships"}),
+        (("--topic", ""), "room.set", {"topic": ""}),
+        (("--mode", "freeform"), "room.set", {"mode": "freeform"}),
+        (("--order", "b,a", "--rounds", "3"), "room.set", {"mode": "turns", "order": ["b", "a"], "rounds": 3}),
+        (("--turn-sec", "5"), "room.set", {"mode": "turns", "turn_sec": 5.0}),
+        (("next",), "room.next", {}),
+        (("vote", "Which?", "A", "B"), "room.vote", {"question": "Which?", "choices": ["A", "B"]}),
+        (
+            ("vote", "Which?", "A", "B", "--timeout", "9"),
+            "room.vote",
+            {"question": "Which?", "choices": ["A", "B"], "timeout_sec": 9.0},
+        ),
+        (("close",), "room.vote", {"close": True}),
+    ],
+)
+def test_a_room_is_driven_and_then_shown(
+    cspd: Any, make_agent: Make, capsys: Capture, words: tuple[str, ...], method: str, params: dict[str, Any]
+) -> None:
+    known = {"room": "lobby", "topic": "", "members": ["alpha"], "messages": 3, "floor": FLOOR, "vote": VOTE}
+    cspd.answers |= {method: known, "agent.list": [make_agent()]}
+    assert main(["room", "lobby", *words]) == 0
+    assert cspd.params(method) == {"room": "lobby", **params}
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "turns: [beta] → alpha; round 1 of 2, has spoken",
+        "vote: Which? (A, B); ballots: 1; missing: alpha",
+        "guard: holds nothing",
+    ]
+
+
+def test_a_ballot_of_the_person_is_answered_with_what_it_was(cspd: Any, capsys: Capture) -> None:
+    cspd.answers["room.vote"] = {"message_id": ID}
+    assert main(["room", "lobby", "vote", "A"]) == 0
+    assert cspd.params("room.vote") == {"room": "lobby", "choice": "A"}
+    assert capsys.readouterr().out == "voted: A\n"
+
+
+@pytest.mark.parametrize("words", [("nxt",), ("vote",), ("vote", "Q", "A"), ("next", "--topic", "x"), ("next", "now")])
+def test_words_that_a_room_does_not_know_are_refused(cspd: Any, words: tuple[str, ...]) -> None:
+    assert main(["room", "lobby", *words]) == USAGE
+    assert cspd.asked == []
+
+
+def test_resume_tells_what_the_loop_guard_lets_go(cspd: Any, capsys: Capture) -> None:
+    cspd.answers |= {"agent.resume": {"released": [{"why": "12 messages"}]}}
+    assert main(["resume", "--room", "lobby"]) == 0
+    assert capsys.readouterr().err == "goes on: 12 messages\n"
 
 
 def test_the_inbox_says_what_holds_each_message(cspd: Any, make_message: Make, capsys: Capture) -> None:

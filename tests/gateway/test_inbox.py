@@ -44,6 +44,38 @@ def test_a_message_is_held_while_no_sidecar_is_there() -> None:
     assert box.link([]) == [Give("m"), Give("n")]
 
 
+# ---------------------------------------------------------------------- withheld
+
+
+@pytest.mark.parametrize("reason", ["loop_guard", "floor"])
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_withheld_message_waits_for_its_word_and_later_ones_pass_it(reason: str, linked: bool) -> None:
+    box = inbox(linked=linked)
+    assert box.posted(Item("m", "held", reason)) == []
+    assert box.posted(Item("n")) == ([Give("n")] if linked else [Record("n", "held", "offline")])
+    assert box.unlink() == ([Record("n", "held", "offline")] if linked else [])
+    assert given(box.link([])) == ["n"]
+    assert [item.message_id for item in box.withheld()] == ["m"]
+    assert box.released("m", "at a word", 9.0) == [Record("m", "accepted", "", "at a word"), Give("m")]
+    assert box.withheld() == []
+
+
+def test_a_released_message_waits_as_others_do_while_no_sidecar_is_there() -> None:
+    box = inbox(linked=False)
+    box.posted(Item("m", "held", "floor"))
+    assert recorded(box.released("m", "", 9.0)) == [("m", "accepted", ""), ("m", "held", "offline")]
+
+
+def test_a_withheld_message_does_not_expire_and_a_released_one_has_its_time_anew() -> None:
+    box = inbox(linked=False)
+    box.posted(Item("m", "held", "loop_guard", expires_ts=1.0))
+    assert box.next_expiry_ts == float("inf")
+    assert box.expire(100.0) == []
+    box.released("m", "", 200.0)
+    assert box.expire(199.0) == []
+    assert recorded(box.expire(200.0)) == [("m", "expired", "nobody could take it in time")]
+
+
 def test_a_bounded_number_of_messages_is_with_the_sidecar() -> None:
     ids = [f"m{number:02}" for number in range(WINDOW + 3)]
     box = inbox(*ids, linked=False)
