@@ -29,7 +29,8 @@ PURE = {
 
 BOTTOM = {"cspd", "cspd.errors", "cspd.paths"}
 WIRE = BOTTOM | {"cspd.wire.*"}
-TRANSPORT = WIRE | {"cspd.transport"}
+SYSTEM = {"cspd.sd", "cspd.journal"}
+TRANSPORT = WIRE | SYSTEM | {"cspd.transport"}
 CONFIG = {"cspd.config", "cspd.configfile", "cspd.unitfile"}
 # Package or module -> what of ours it may import beside its own package. The first line that fits counts.
 MAY_IMPORT = {
@@ -41,13 +42,16 @@ MAY_IMPORT = {
     "cspd.unitfile": BOTTOM | {"cspd.config", "cspd.configfile"},
     "cspd.profiles.*": BOTTOM,
     "cspd.wire.*": BOTTOM,
+    "cspd.sd": set(),
+    "cspd.journal": set(),
+    "cspd.logtail": SYSTEM,
     "cspd.transport": WIRE,
     "cspd.keeper.client": TRANSPORT,
     "cspd.keeper.*": TRANSPORT | {"cspd.sidecar.main"},  # which a forked child runs; see the test of it below
     "cspd.unit.*": TRANSPORT | {"cspd.config", "cspd.profiles.*", "cspd.keeper.client"},
     "cspd.gateway.*": TRANSPORT,
     "cspd.sidecar.*": TRANSPORT | {"cspd.profiles.*"},
-    "cspd.control.*": TRANSPORT | {"cspd.unit.*", "cspd.gateway.*"},
+    "cspd.control.*": TRANSPORT | {"cspd.unit.*", "cspd.gateway.*", "cspd.logtail"},
     "cspd.daemon": {"cspd.*"},
     "cspd.main": {"cspd.*"},
     "cspctl.*": WIRE | CONFIG,

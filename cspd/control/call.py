@@ -11,6 +11,7 @@ from cspd.errors import CspError
 from cspd.gateway.hub import Hub
 from cspd.gateway.identity import Identity
 from cspd.gateway.link import Link
+from cspd.logtail import Entry
 from cspd.paths import Paths
 from cspd.transport import RpcPeer
 from cspd.unit.manager import Manager
@@ -26,6 +27,7 @@ class Daemon(Protocol):
     async def load_unit(self, name: str) -> None: ...
     async def remove_unit(self, name: str) -> None: ...
     def log_of(self, name: str) -> list[str]: ...
+    def log_since(self, name: str | None, after: int) -> list[Entry]: ...
 
 
 @attrs.frozen
