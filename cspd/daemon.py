@@ -26,6 +26,7 @@ from cspd.journal import about
 from cspd.keeper.client import KeeperClient
 from cspd.logtail import Entry, LogTail
 from cspd.paths import Paths, check_agent_name
+from cspd.profiles.find import examine_profile
 from cspd.sd import Service
 from cspd.transport import listening_socket
 from cspd.unit.machine import State
@@ -124,6 +125,14 @@ class Daemon:
             await self.manager.remove(name)
         self.hub.remove_agent(name)
         self.paths.unit_file(name).unlink(missing_ok=True)
+
+    def about_profile(self, name: str) -> dict[str, Any]:
+        """What a person should know of an agent's profile: with what it was tested, and why another one is used."""
+        profile, problem = examine_profile(name, self.paths)
+        return {
+            "profile_problem": problem,
+            "tested": {"programs": list(profile.programs), "versions": list(profile.versions_tested)},
+        }
 
     def log_of(self, name: str) -> list[str]:
         return [f"{time.strftime('%H:%M:%S', time.localtime(e.ts))} {e.text}" for e in self.tail.of(name)[-10:]]

@@ -54,6 +54,7 @@ MAY_IMPORT = {
     "cspd.control.*": TRANSPORT | {"cspd.unit.*", "cspd.gateway.*", "cspd.logtail"},
     "cspd.daemon": {"cspd.*"},
     "cspd.main": {"cspd.*"},
+    "cspctl.doctor": WIRE | CONFIG | {"cspd.profiles.*"},
     "cspctl.*": WIRE | CONFIG,
 }
 
@@ -210,7 +211,7 @@ def test_cspctl_loads_third_party_packages_only_where_a_verb_edits_files() -> No
         assert not {module for module in loaded if third_party(MODULES[module])}, start
         assert not loaded & CONFIG, start
     lazily = {module for module, imports in MODULES.items() if any(i.lazy and i.module in CONFIG for i in imports)}
-    assert {module for module in lazily if module.startswith("cspctl")} <= {"cspctl.units"}
+    assert {module for module in lazily if module.startswith("cspctl")} <= {"cspctl.units", "cspctl.doctor"}
 
 
 def test_every_profile_that_configuration_knows_is_shipped() -> None:
