@@ -130,10 +130,12 @@ def _systemd() -> Iterator[Finding]:
     if version[0].isdigit() and int(version[0]) < SYSTEMD_LEAST:
         what = f"systemd {version[0]}: older than {SYSTEMD_LEAST}: `stop cspd` leaves csp-keeper and the agents"
         yield Finding(WARNING, what, "systemctl --user stop csp-keeper, too")
+    yield from _units()
     if not _said("systemctl", "--user", "show", "--property=Version"):
         yield Finding(NOTE, "systemd's user manager does not answer", "log in by way of systemd-logind, not by `su`")
         return
-    yield from _units()
+    if "yes" in _said("systemctl", "--user", "show", "--property=NeedDaemonReload", "--value", "cspd.service"):
+        yield Finding(WARNING, "systemd has not read the units again", "systemctl --user daemon-reload")
     if "enabled" in _said("systemctl", "--user", "is-enabled", "cspd.service", "cspd.socket").split():
         yield from _linger()
 
@@ -158,8 +160,6 @@ def _units() -> Iterator[Finding]:
         yield Finding(WARNING, f"{path}: {what}", "cspctl install; then systemctl --user restart cspd")
     if not other:
         yield Finding(OK, "systemd's units are installed and current")
-    if "yes" in _said("systemctl", "--user", "show", "--property=NeedDaemonReload", "--value", "cspd.service"):
-        yield Finding(WARNING, "systemd has not read the units again", "systemctl --user daemon-reload")
 
 
 def _linger() -> Iterator[Finding]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from cspctl.main import Call
 
-UNITS = ("cspd.service", "cspd.socket", "cspd-gateway.socket", "csp-keeper.service")
+UNITS = ("cspd.service", "cspd.socket", "cspd-gateway.socket", "csp-keeper.service", "csp.target")
 SYSTEMCTL_SEC = 30.0
 LINK = "-> "  # begins the digest of a symbolic link
 Marks = dict[str, str]  # path -> digest
@@ -52,6 +52,7 @@ def install(call: Call) -> int:
     directories = _made_directories(list_file())
     for path, content in wanted.items():
         directories += [made for made in _put(Path(path), content) if made not in directories]
+    directories += _missing(list_file())
     for path in obsolete:
         Path(path).unlink(missing_ok=True)
     write_list(list_file(), {path: digest(content) for path, content in wanted.items()}, directories)
@@ -78,11 +79,11 @@ def uninstall(call: Call) -> int:
     gone = [path for path in known if path not in kept and mark_of(path)]
     for path in gone:
         Path(path).unlink()
-    directories = _remove_empty(_made_directories(list_file()))
+    made = _made_directories(list_file())
+    list_file().unlink()
+    left = _remove_empty(made)
     if kept:
-        write_list(list_file(), kept, directories)
-    else:
-        list_file().unlink()
+        write_list(list_file(), kept, [*left, *_missing(list_file())])
     _systemctl("daemon-reload")
     answer(call.json, gone, "\n".join(gone))
     if kept:
@@ -209,7 +210,7 @@ def _ours(path: str, known: Marks) -> bool:
 
 def _put(path: Path, content: bytes | str) -> list[str]:
     """Whole or not at all. -> the directories that had to be made, outermost first."""
-    missing = [str(folder) for folder in reversed(path.parents) if not folder.exists()]
+    missing = _missing(path)
     fresh = path.with_name(f".{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -222,6 +223,10 @@ def _put(path: Path, content: bytes | str) -> list[str]:
     except OSError as exc:
         raise CspError("not-written", f"install: {path}: {exc.strerror}", "run it again when that is mended") from exc
     return missing
+
+
+def _missing(path: Path) -> list[str]:
+    return [str(folder) for folder in reversed(path.parents) if not folder.exists()]
 
 
 def _remove_empty(directories: list[str]) -> list[str]:
