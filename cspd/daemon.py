@@ -75,7 +75,7 @@ class Daemon:
         """One line for `systemctl status`."""
         states = [supervised.unit.state for supervised in self.manager.units.values()]
         counts = [f"{states.count(state)} {state.value}" for state in State if state in states]
-        return f"{len(states)} agents{': ' if counts else ''}{', '.join(counts)}"
+        return f"agents: {', '.join(counts) or 'none'}"
 
     async def reload(self) -> dict[str, Any]:
         """Read everything again. Raises ConfigError with all problems, and then nothing has changed."""

@@ -45,7 +45,7 @@ def test_start_brings_both_and_agents_live_in_the_group_of_the_keeper(systemd: U
     assert systemd.property(CSPD, "ActiveState") == systemd.property(KEEPER, "ActiveState") == "active"
     assert group_of(systemd, systemd.agent_pid("alice")) == KEEPER
     assert group_of(systemd, systemd.pid(CSPD)) == CSPD
-    assert systemd.property(CSPD, "StatusText") == "1 agents: 1 running"
+    assert systemd.property(CSPD, "StatusText") == "agents: 1 running"
 
 
 def test_what_happens_to_cspd_is_no_stop_of_what_follows_it(systemd: UserManager) -> None:
