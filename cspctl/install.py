@@ -15,6 +15,7 @@ import subprocess
 from pathlib import Path
 
 from cspctl import shipped
+from cspctl.client import reach
 from cspctl.completion import SCRIPTS
 from cspctl.output import answer, say
 from cspd.errors import CspError
@@ -57,7 +58,7 @@ def install(call: Call) -> int:
         Path(path).unlink(missing_ok=True)
     write_list(list_file(), {path: digest(content) for path, content in wanted.items()}, directories)
     answer(call.json, list(wanted), "\n".join(wanted))
-    _advise(_reload_systemd())
+    _advise(call, _systemctl("daemon-reload") == 0)
     return 0
 
 
@@ -252,11 +253,16 @@ def _systemctl(*words: str) -> int | None:
         return None
 
 
-def _reload_systemd() -> bool:
-    return _systemctl("daemon-reload") == 0
+def _answers(call: Call) -> bool:
+    cspd = reach(call.socket)
+    if cspd is not None:
+        cspd.close()
+    return cspd is not None
 
 
-def _advise(systemd: bool) -> None:
+def _advise(call: Call, systemd: bool) -> None:
+    if _systemctl("is-active", "--quiet", "cspd.service", "cspd.socket") != 0 and _answers(call):
+        say("cspd runs already, without systemd: end it before you start the service; its agents end with it")
     if systemd:
         say("next: systemctl --user enable --now cspd")
     else:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from cspctl.main import Call
 
 LINES = 50
+PROGRAMS = ("cspd", "csp-keeper", "csp-sidecar")
+UNITS = ("cspd.service", "csp-keeper.service")
 SHADES = {"warning": "yellow", "error": "red", "critical": "red"}
 
 
@@ -65,11 +67,17 @@ def _journal(call: Call, name: str | None, lines: int) -> None:
 
 
 def journal_command(name: str | None, lines: int, *, follow: bool, as_json: bool) -> list[str]:
-    options = ["--user", "--no-pager", f"--lines={lines}"]
+    """Not `--user`: where journals are not split by users, and for root, that finds nothing."""
+    options = ["--quiet", "--no-pager", f"--lines={lines}"]
     options += ["--follow"] if follow else []
     options += ["--output=json"] if as_json else []
-    whose = [f"AGENT={name}"] if name else ["--unit=cspd.service", "--unit=csp-keeper.service"]
-    return ["journalctl", *options, *whose]
+    ours = f"_UID={os.getuid()}"
+    if name:
+        return ["journalctl", *options, ours, f"AGENT={name}"]
+    said = [ours, *(f"SYSLOG_IDENTIFIER={program}" for program in PROGRAMS)]
+    for unit in UNITS:
+        said += ["+", ours, f"USER_UNIT={unit}"]  # what systemd says of them: started, killed, given up
+    return ["journalctl", *options, *said]
 
 
 def _show(entries: list[dict[str, Any]], call: Call) -> None:

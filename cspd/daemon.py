@@ -4,6 +4,7 @@ Policy lives in the packages; this file only wires them, and does what concerns 
 """
 
 import logging
+import os
 import signal
 import socket
 import time
@@ -191,11 +192,13 @@ async def _serve_with(
 @contextmanager
 def _control_socket(paths: Paths, service: Service) -> Iterator[socket.socket]:
     """The one that systemd passes, which stays when we end, so that clients wait for the next cspd; or our own."""
-    passed = service.sockets.get("cspd")
+    passed = next(iter(service.sockets.get("cspd", ())), None)
     if passed is None:
         with listening_socket(paths.control_socket) as own:
+            made = paths.control_socket.stat()
             yield own
-            paths.control_socket.unlink(missing_ok=True)
+            if paths.control_socket.exists() and os.path.samestat(made, paths.control_socket.stat()):
+                paths.control_socket.unlink()  # else it is systemd's by now
         return
     with passed:
         if passed.getsockname() != str(paths.control_socket):

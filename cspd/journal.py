@@ -35,10 +35,10 @@ def log_here(ident: str, line: str, **fields: str) -> None:
     """
     handler: logging.Handler
     if stderr_is_journal(os.environ):
-        handler = JournalHandler(ident, fields)
+        handler, line = JournalHandler(ident, fields), "%(message)s"  # the rest has fields of its own
     else:
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter(line))
+    handler.setFormatter(logging.Formatter(line))
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
 
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping, MutableMapping
 import attrs
 
 FIRST_FD = 3  # SD_LISTEN_FDS_START
-VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 
 @attrs.frozen
@@ -21,7 +20,7 @@ class Service:
 
     address: str = ""  # of its socket; @ begins an abstract one
     watchdog_sec: float | None = None  # it expects to hear of us at least so often
-    sockets: Mapping[str, socket.socket] = attrs.field(factory=dict)  # listening, by FileDescriptorName=
+    sockets: Mapping[str, tuple[socket.socket, ...]] = attrs.field(factory=dict)  # by FileDescriptorName=; ours to keep
 
     def tell(self, *lines: str) -> None:
         """Assignments such as READY=1. A manager that does not listen is no reason to end."""
@@ -56,14 +55,14 @@ class Service:
 
 
 def service(environ: MutableMapping[str, str]) -> Service:
-    """Take what is meant for this process, and the variables away: children must not think it theirs. Call it once."""
-    given = {key: environ.pop(key, "") for key in VARIABLES}
-    address = given["NOTIFY_SOCKET"]
-    return Service(
-        address=address if address[:1] in ("/", "@") else "",
-        watchdog_sec=_watchdog_sec(given),
-        sockets=_inherited(given),
-    )
+    """Take what is meant for this process. Call it once.
+
+    What children could take for theirs goes from the environment; LISTEN_* names by LISTEN_PID whom it is for.
+    """
+    address, watchdog_sec = environ.pop("NOTIFY_SOCKET", ""), _watchdog_sec(environ)
+    for key in ("WATCHDOG_PID", "WATCHDOG_USEC"):
+        environ.pop(key, None)
+    return Service(address if address[:1] in ("/", "@") else "", watchdog_sec, _inherited(environ))
 
 
 def _for_us(pid: str) -> bool:
@@ -71,17 +70,19 @@ def _for_us(pid: str) -> bool:
 
 
 def _watchdog_sec(given: Mapping[str, str]) -> float | None:
-    meant = not given["WATCHDOG_PID"] or _for_us(given["WATCHDOG_PID"])
-    return int(given["WATCHDOG_USEC"]) / 1e6 if meant and given["WATCHDOG_USEC"].isdigit() else None
+    usec = given.get("WATCHDOG_USEC", "")
+    meant = "WATCHDOG_PID" not in given or _for_us(given["WATCHDOG_PID"])
+    return int(usec) / 1e6 if meant and usec.isdigit() else None
 
 
-def _inherited(given: Mapping[str, str]) -> dict[str, socket.socket]:
-    if not _for_us(given["LISTEN_PID"]) or not given["LISTEN_FDS"].isdigit():
+def _inherited(given: Mapping[str, str]) -> dict[str, tuple[socket.socket, ...]]:
+    count = given.get("LISTEN_FDS", "")
+    if not _for_us(given.get("LISTEN_PID", "")) or not count.isdigit():
         return {}
-    names = given["LISTEN_FDNAMES"].split(":")
-    sockets = {}
-    for index in range(int(given["LISTEN_FDS"])):
+    names = given.get("LISTEN_FDNAMES", "").split(":")
+    sockets: dict[str, tuple[socket.socket, ...]] = {}
+    for index in range(int(count)):
         os.set_inheritable(FIRST_FD + index, False)
         name = names[index] if index < len(names) and names[index] else "unknown"
-        sockets[name] = socket.socket(fileno=FIRST_FD + index)
+        sockets[name] = (*sockets.get(name, ()), socket.socket(fileno=FIRST_FD + index))
     return sockets

@@ -14,7 +14,7 @@ import pytest
 import trio
 import trio.testing
 
-from cspd.journal import JournalHandler, about, encoded, stderr_is_journal
+from cspd.journal import JournalHandler, about, encoded, log_here, stderr_is_journal
 from cspd.sd import Service, service
 
 pytestmark = pytest.mark.real
@@ -80,7 +80,7 @@ for fd, (sock, name) in enumerate(zip(made, sys.argv[1:]), 3):
     os.dup2(sock.detach(), fd)
 from cspd.sd import service
 found = service({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2", "LISTEN_FDNAMES": "cspd:gateway"})
-print({name: (sock.getsockname(), sock.get_inheritable()) for name, sock in found.sockets.items()})
+print({name: (sock.getsockname(), sock.get_inheritable()) for name, (sock,) in found.sockets.items()})
 """
     names = [f"\\0csp{os.getpid()}{word}" for word in "ab"]
     program = program.replace("sock.bind(name)", "sock.bind(name.replace(chr(92) + '0', chr(0)))")
@@ -131,6 +131,27 @@ def test_a_record_carries_what_it_is_about(journal: tuple[socket.socket, logging
     for expected in ("MESSAGE=claude: hello", "PRIORITY=4", "SYSLOG_IDENTIFIER=cspd", "AGENT=claude", "ROOM=lobby"):
         assert expected in fields
     assert "MESSAGE_ID=ab12" in fields
+
+
+def test_the_journal_gets_the_bare_message_and_stderr_the_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    facts = os.fstat(2)
+    try:
+        log_here("cspd", "%(levelname).1s %(name)s: %(message)s")
+        logging.getLogger("csp.test").info("hello")
+        monkeypatch.setenv("JOURNAL_STREAM", f"{facts.st_dev}:{facts.st_ino}")
+        log_here("csp-sidecar", "%(name)s: %(message)s", agent="claude")
+        handler = root.handlers[0]
+        assert isinstance(handler, JournalHandler)
+        entry = handler.entry(logging.LogRecord("csp.test", logging.INFO, "", 1, "hello", (), None))
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
+    assert capsys.readouterr().err == "I csp.test: hello\n"
+    assert (entry["MESSAGE"], entry["AGENT"]) == ("hello", "claude")
 
 
 def test_a_newline_cannot_forge_a_field() -> None:

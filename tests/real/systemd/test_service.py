@@ -159,6 +159,22 @@ def test_stopping_the_keeper_waits_for_the_agents_and_cspd_takes_the_next_keeper
     assert systemd.pid(CSPD) == cspd
 
 
+def test_logs_reads_the_journal_of_cspd_also_after_its_end(systemd: UserManager) -> None:
+    if systemd.run("test", "-S", "/run/systemd/journal/stdout", check=False).returncode:
+        pytest.skip("no systemd-journald could be started")
+    for unit in (CSPD, KEEPER):
+        (systemd.config / f"systemd/user/{unit}.d/log.conf").unlink()
+    systemd.systemctl("daemon-reload")
+    start(systemd, "alice", "bob")
+    eventually(lambda: "bob: running" in systemd.ctl("logs").stdout, "the journal has it")
+    about_alice = systemd.ctl("logs", "alice").stdout
+    assert "alice: running" in about_alice
+    assert "bob" not in about_alice
+    systemd.systemctl("stop", CSPD, KEEPER)
+    eventually(lambda: "SIGTERM: ending" in systemd.ctl("logs", "-n", "20").stdout, "what it said last")
+    assert systemd.ctl("--json", "logs", "alice", "-n", "1").stdout.startswith("{")
+
+
 def test_the_start_limit_of_cspd_leaves_agents_alone(systemd: UserManager) -> None:
     systemd.settle(CSPD, "[Unit]\nStartLimitBurst=3\n[Service]\nRestartSec=10ms\n")
     start(systemd, "alice")

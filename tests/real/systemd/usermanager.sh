@@ -20,7 +20,9 @@ export DIR=$dir
     mount -t cgroup2 cgroup2 /sys/fs/cgroup
     mkdir -p /run/systemd
     mount -t tmpfs tmpfs /run/systemd
-    mkdir /run/systemd/system # sd_booted(); without it the manager exits in silence
+    mkdir /run/systemd/system /run/systemd/journal # sd_booted(): without the first the manager exits in silence
+    mkdir -p /run/log && mount -t tmpfs tmpfs /run/log && mkdir /run/log/journal # in memory, gone with us
+    journald=$(PATH=/usr/lib/systemd:/lib/systemd type -P systemd-journald) && "$journald" > /dev/null 2>&1 < /dev/null &
     systemd=$(PATH=/usr/lib/systemd:/lib/systemd type -P systemd)
     "$systemd" --user --log-target=console > "$DIR/manager.log" 2>&1 < /dev/null &
     for _ in $(seq 500); do
