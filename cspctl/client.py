@@ -162,6 +162,10 @@ def _connect(path: str) -> socket.socket:
         connection.connect(path)
     except OSError as exc:
         connection.close()
+        if exc.errno is None:  # "AF_UNIX path too long" has no number
+            from cspd.paths import check_socket_path
+
+            check_socket_path(path)
         raise CspError("unreachable", f"cspd: {path}: {_why(exc)}", "systemctl --user start cspd, or: cspd &") from exc
     return connection
 
@@ -172,8 +176,6 @@ def _why(problem: OSError) -> str:
             return "not running"
         case TimeoutError():
             return "does not accept connections"
-        case OSError(errno=None):
-            return str(problem)  # "AF_UNIX path too long" has no number
         case _:
             return problem.strerror or str(problem)
 

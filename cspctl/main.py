@@ -97,6 +97,11 @@ VERBS: dict[str, tuple[str, str, str, str]] = {
     "pause": ("rooms", "pause", "[NAME] [--room R]", "type nothing more into an agent, or into a whole room"),
     "resume": ("rooms", "resume", "[NAME] [--room R]", "the opposite of pause"),
     "hook": ("hook", "hook", "EVENT", "report an event of an agent CLI's own hook, given as JSON on stdin"),
+    "logs": ("logs", "logs", "[NAME] [-f|--follow] [-n|--lines N]", "cspd's log, or what it says of one agent"),
+    "doctor": ("doctor", "doctor", "", "look for what is wrong with this installation, and say what to do"),
+    "install": ("install", "install", "[--force]", "put systemd units, manuals and completion in your directories"),
+    "uninstall": ("install", "uninstall", "[--force]", "remove what install has put there"),
+    "completion": ("completion", "completion", "SHELL [WORD...]", "completion for bash, zsh or fish"),
     "demo": ("demo", "demo", "", "two agents that talk, in an instance that is thrown away"),
     "version": ("main", "version", "", "the versions of cspctl and cspd"),
     "help": ("main", "help_verb", "[VERB]", "this list, or one verb's manual"),
@@ -109,11 +114,12 @@ class Shape:
 
     def __init__(self, usage: str) -> None:
         self.names: dict[str, str] = {}  # as spelled -> long name without dashes
-        self.valued: set[str] = set()
+        self.valued: dict[str, str] = {}  # long name -> what the usage line calls its value
         self.required: dict[str, str] = {}  # long name -> how the usage line shows it
         self.command = False
         self.least = 0
-        self.needed: list[str] = []  # the words that must be there, as the usage line names them
+        self.words: list[str] = []  # as the usage line names them
+        self.needed: list[str] = []  # those that must be there
         self.most: float = 0
         tokens = iter(usage.split())
         for token in tokens:
@@ -126,6 +132,7 @@ class Shape:
                 if not token.startswith("["):
                     self.least += 1
                     self.needed.append(token)
+                self.words.append(token.strip("[]"))
                 self.most += float("inf") if "..." in token else 1
 
     def _option(self, token: str, value: str) -> None:
@@ -133,7 +140,7 @@ class Shape:
         name = spellings[-1].lstrip("-")
         self.names.update(dict.fromkeys(spellings, name))
         if value:
-            self.valued.add(name)
+            self.valued[name] = value.removesuffix("]") if value.count("]") > value.count("[") else value
         if not token.startswith("["):
             self.required[name] = f"{spellings[-1]} {value}"
 

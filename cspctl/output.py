@@ -221,8 +221,10 @@ def agent_row(agent: Mapping[str, Any]) -> list[object]:
     return [agent["name"], agent["state"], activity_text(agent), *numbers, command_text(agent["command"])]
 
 
-def agent_text(agent: Mapping[str, Any], inbox: Sequence[Mapping[str, Any]], *, colour: bool = False) -> list[str]:
-    """Lines about one agent in the manner of `systemctl status`."""
+def agent_text(
+    agent: Mapping[str, Any], inbox: Sequence[Mapping[str, Any]], *, colour: bool = False, warning: str = ""
+) -> list[str]:
+    """Lines about one agent in the manner of `systemctl status`. `warning`: why its profile may not fit."""
     state = agent["state"]
     shade = STATE_COLOURS.get(state, "")
     pid = f", pid {agent['pid']}, for {span(agent['uptime_sec'])}" if agent.get("pid") else ""
@@ -235,6 +237,7 @@ def agent_text(agent: Mapping[str, Any], inbox: Sequence[Mapping[str, Any]], *, 
         "State": f"{paint(state, shade, colour)}{why}{pid}; restarts: {agent['restarts']}",
         "Activity": f"{activity_text(agent)}{activity_why}",
         "Room": f"{agent['room']}; profile {agent['profile']}; {autostart}",
+        **({"Profile": paint(safe(warning), "yellow", colour)} if warning else {}),
         "Attached": f"{agent['attached']}; sidecar {'pid ' + str(sidecar['pid']) if sidecar else 'none'}",
         "Inbox": inbox_text(inbox, agent["name"]) if inbox else f"{agent['queued']} waiting",
     }

@@ -4,9 +4,12 @@ Policy lives in the packages; this file only wires them, and does what concerns 
 """
 
 import logging
+import os
 import signal
+import socket
 import time
-from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
@@ -21,27 +24,20 @@ from cspd.errors import CspError
 from cspd.gateway.history import History, open_history
 from cspd.gateway.hub import Agent, Hub
 from cspd.gateway.loopguard import Limits
+from cspd.journal import about
 from cspd.keeper.client import KeeperClient
+from cspd.logtail import Entry, LogTail
 from cspd.paths import Paths, check_agent_name
+from cspd.profiles.find import examine_profile
+from cspd.sd import Service
 from cspd.transport import listening_socket
+from cspd.unit.machine import State
 from cspd.unit.manager import Manager, sidecar_settings
 from cspd.unit.supervise import Supervised
 
 log = logging.getLogger("cspd")
 
-LOG_LINES = 1000
 DAY_SEC = 86400.0
-
-
-class LogTail(logging.Handler):
-    """The last lines of the log, for `status`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: deque[str] = deque(maxlen=LOG_LINES)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(self.format(record))
 
 
 def gateway_agent(config: UnitConfig) -> Agent:
@@ -57,6 +53,7 @@ class Daemon:
     hub: Hub
     manager: Manager
     tail: LogTail
+    service: Service
     reloaded: trio.Event = attrs.Factory(trio.Event)  # replaced at each reload
     _told: dict[str, tuple[object, ...]] = attrs.Factory(dict)  # what the world was last told of each agent
 
@@ -71,11 +68,26 @@ class Daemon:
             return
         self._told[supervised.name] = tuple(facts.values())
         if before[:1] != (now["state"],):
-            log.info("%s: %s%s", supervised.name, now["state"], f": {now['reason']}" if now["reason"] else "")
+            why = f": {now['reason']}" if now["reason"] else ""
+            log.info("%s: %s%s", supervised.name, now["state"], why, extra=about(agent=supervised.name))
+            self.service.tell(f"STATUS={self.standing()}")
         self.hub.note_agent(supervised.name, facts)
+
+    def standing(self) -> str:
+        """One line for `systemctl status`."""
+        states = [supervised.unit.state for supervised in self.manager.units.values()]
+        counts = [f"{states.count(state)} {state.value}" for state in State if state in states]
+        return f"agents: {', '.join(counts) or 'none'}"
 
     async def reload(self) -> dict[str, Any]:
         """Read everything again. Raises ConfigError with all problems, and then nothing has changed."""
+        self.service.reloading()
+        try:
+            return await self._reload()
+        finally:
+            self.service.ready(self.standing())
+
+    async def _reload(self) -> dict[str, Any]:
         daemon, units = load_all(self.paths)
         known = {name: unit.unit.config for name, unit in self.manager.units.items()}
         self._take(daemon)
@@ -121,12 +133,26 @@ class Daemon:
         self.hub.remove_agent(name)
         self.paths.unit_file(name).unlink(missing_ok=True)
 
+    def about_profile(self, name: str) -> dict[str, Any]:
+        """What a person should know of an agent's profile: with what it was tested, and why another one is used."""
+        profile, problem = examine_profile(name, self.paths)
+        return {
+            "profile_problem": problem,
+            "tested": {"programs": list(profile.programs), "versions": list(profile.versions_tested)},
+        }
+
     def log_of(self, name: str) -> list[str]:
-        return [line for line in self.tail.lines if f"{name}: " in line][-10:]
+        return [f"{time.strftime('%H:%M:%S', time.localtime(e.ts))} {e.text}" for e in self.tail.of(name)[-10:]]
+
+    def log_since(self, name: str | None, after: int) -> list[Entry]:
+        return self.tail.of(name, after)
 
 
-async def serve(paths: Paths, tail: LogTail) -> None:
-    """Run cspd until SIGTERM or SIGINT. Raises ConfigError for a broken cspd.toml, before anything is started."""
+async def serve(paths: Paths, tail: LogTail, service: Service, own_keeper: bool) -> None:
+    """Run cspd until SIGTERM or SIGINT. Raises ConfigError for a broken cspd.toml, before anything is started.
+
+    With `own_keeper` a csp-keeper is started where there is none; otherwise it is waited for.
+    """
     loaded = load_readable(paths)
     for problems in loaded.broken.values():
         for line in problems:
@@ -136,18 +162,20 @@ async def serve(paths: Paths, tail: LogTail) -> None:
         if history.quarantined:
             log.error("history: damaged: set aside as %s; a new one was begun", history.quarantined)
         await hub.start(history)
-        await _serve_with(paths, loaded, hub, history, tail)
+        keeper = KeeperClient(paths, starts_one=own_keeper)
+        await _serve_with(paths, loaded, hub, history, keeper, tail, service)
 
 
-async def _serve_with(paths: Paths, loaded: Loaded, hub: Hub, history: History, tail: LogTail) -> None:
-    manager: Manager
-    keeper = KeeperClient(paths, lambda about: manager.keeper_list(about), lambda event: manager.keeper_event(event))
+async def _serve_with(
+    paths: Paths, loaded: Loaded, hub: Hub, history: History, keeper: KeeperClient, tail: LogTail, service: Service
+) -> None:
     daemon: Daemon
     manager = Manager(paths, keeper, lambda supervised: daemon.changed(supervised))
-    daemon = Daemon(paths, loaded.daemon, hub, manager, tail)
+    keeper.on_list, keeper.on_event = manager.keeper_list, manager.keeper_event
+    daemon = Daemon(paths, loaded.daemon, hub, manager, tail, service)
     daemon._take(loaded.daemon)
     services = Services(paths, hub, manager, daemon, trio.current_time())
-    with listening_socket(paths.control_socket) as listener:
+    with _control_socket(paths, service) as listener:
         async with trio.open_nursery() as nursery:
             await nursery.start(keeper.serve)
             for unit in loaded.units.values():
@@ -158,12 +186,35 @@ async def _serve_with(paths: Paths, loaded: Loaded, hub: Hub, history: History, 
             await nursery.start(manager.serve, list(loaded.units.values()))
             await nursery.start(serve_control, listener, services)
             log.info("ready: %d agents, keeper %d", len(loaded.units), keeper.pid)
+            service.ready(daemon.standing())
+            nursery.start_soon(service.feed_watchdog)
             await _wait_signals(daemon)
+            service.stopping()
             if keeper.by_cspd:
                 manager.ending()
                 await keeper.end()
             nursery.cancel_scope.cancel()
-        paths.control_socket.unlink(missing_ok=True)
+
+
+@contextmanager
+def _control_socket(paths: Paths, service: Service) -> Iterator[socket.socket]:
+    """The one that systemd passes, which stays when we end, so that clients wait for the next cspd; or our own."""
+    passed = next(iter(service.sockets.get("cspd", ())), None)
+    if passed is None:
+        with listening_socket(paths.control_socket) as own:
+            made = paths.control_socket.stat()
+            yield own
+            if paths.control_socket.exists() and os.path.samestat(made, paths.control_socket.stat()):
+                paths.control_socket.unlink()  # else it is systemd's by now
+        return
+    with passed:
+        if passed.getsockname() != str(paths.control_socket):
+            raise CspError(
+                "wrong-socket",
+                f"socket: {passed.getsockname()}: passed by systemd, but this instance has {paths.control_socket}",
+                "correct ListenStream= of cspd.socket",
+            )
+        yield passed
 
 
 async def _forget_old(daemon: Daemon, history: History) -> None:

@@ -4,6 +4,7 @@
 """
 
 import argparse
+import faulthandler
 import fcntl
 import logging
 import os
@@ -11,12 +12,14 @@ import sys
 
 from cspd import __version__
 from cspd.errors import CspError
+from cspd.journal import log_here
 from cspd.paths import Paths, make_private_dir
+from cspd.sd import Service, service
 
 EPILOG = """\
-cspd runs in the foreground and logs to stderr. SIGHUP reads the configuration again. SIGTERM and Ctrl-C end it, and the
-agents with it, unless csp-keeper runs as a service of its own. Killed by SIGKILL, it leaves the agents running; started
-again, it finds them."""
+cspd runs in the foreground and logs to stderr, or to systemd's journal. SIGHUP reads the configuration again. SIGTERM
+and Ctrl-C end it, and the agents with it, unless csp-keeper runs as a service of its own. Killed by SIGKILL, it leaves
+the agents running; started again, it finds them."""
 
 
 def main() -> None:
@@ -26,11 +29,15 @@ def main() -> None:
         epilog=EPILOG,
     )
     parser.add_argument("--keeper", action="store_true", help="be csp-keeper (for service managers)")
+    parser.add_argument("--no-keeper", action="store_true", help="start no csp-keeper: wait for the service")
     parser.add_argument("--version", action="version", version=f"cspd {__version__}")
     options = parser.parse_args()
-    paths = Paths.from_environ(os.environ)
+    if options.keeper and options.no_keeper:
+        parser.error("--keeper and --no-keeper: only one of them")
     try:
-        sys.exit(_run(paths, keeper=options.keeper))
+        manager = service(os.environ)  # before anything is started that would inherit its variables
+        paths = Paths.from_environ(os.environ)
+        sys.exit(_keep(paths, manager) if options.keeper else _supervise(paths, manager, not options.no_keeper))
     except CspError as exc:
         _complain(exc)
         sys.exit(exc.exit_status)
@@ -45,26 +52,29 @@ def _complain(problem: CspError) -> None:
         print(f"hint: {problem.hint}", file=sys.stderr)
 
 
-def _run(paths: Paths, *, keeper: bool) -> int:
-    if keeper:
-        from cspd.keeper.main import run_keeper
+def _keep(paths: Paths, manager: Service) -> int:
+    from cspd.keeper.main import run_keeper
 
-        logging.basicConfig(stream=sys.stderr, format="csp-keeper: %(message)s", level=logging.INFO)
-        return run_keeper(paths, by_cspd=False)
+    log_here("csp-keeper", "csp-keeper: %(message)s")
+    return run_keeper(paths, by_cspd=False, manager=manager)
+
+
+def _supervise(paths: Paths, manager: Service, own_keeper: bool) -> int:
     import trio
 
-    from cspd.daemon import LogTail, serve
+    from cspd.daemon import serve
+    from cspd.logtail import LogTail
 
-    logging.basicConfig(stream=sys.stderr, format="%(levelname).1s %(name)s: %(message)s", level=logging.INFO)
+    faulthandler.enable()  # the watchdog's SIGABRT then leaves a word on where it hung
+    log_here("cspd", "%(levelname).1s %(name)s: %(message)s")
     tail = LogTail()
-    tail.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logging.getLogger().addHandler(tail)
     make_private_dir(paths.runtime)
     make_private_dir(paths.state)
     _lock(paths)
     failed: list[CspError] = []
     try:
-        trio.run(serve, paths, tail)
+        trio.run(serve, paths, tail, manager, own_keeper)
     except* CspError as group:
         failed += _leaves(group)
     for problem in failed:

@@ -33,14 +33,14 @@ class Paths:
         Without XDG_RUNTIME_DIR it is /run/user/UID when that exists, else a private directory below /tmp.
         """
         home = Path(environ.get("HOME") or os.path.expanduser("~"))
-        runtime = environ.get("XDG_RUNTIME_DIR")
-        if not runtime:
+        runtime = absolute(environ.get("XDG_RUNTIME_DIR"))
+        if runtime is None:
             own = Path(f"/run/user/{os.getuid()}")
-            runtime = str(own) if own.is_dir() else f"/tmp/csp-{os.getuid()}"
+            runtime = own if own.is_dir() else Path(f"/tmp/csp-{os.getuid()}")
         return cls(
-            runtime=Path(runtime) / "csp",
-            config=Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "csp",
-            state=Path(environ.get("XDG_STATE_HOME") or home / ".local/state") / "csp",
+            runtime=runtime / "csp",
+            config=(absolute(environ.get("XDG_CONFIG_HOME")) or home / ".config") / "csp",
+            state=(absolute(environ.get("XDG_STATE_HOME")) or home / ".local/state") / "csp",
         )
 
     @property
@@ -105,6 +105,22 @@ class Paths:
     @property
     def history_db(self) -> Path:
         return self.state / "history.db"
+
+
+def absolute(value: str | None) -> Path | None:
+    """The path of an XDG variable. The specification: one that is not absolute is to be ignored."""
+    return Path(value) if value and os.path.isabs(value) else None
+
+
+def check_socket_path(path: str | Path) -> None:
+    """Raise CspError("path-too-long") with both numbers: the kernel would only say that it is."""
+    size = len(os.fsencode(path))
+    if size > SUN_PATH_MAX:
+        raise CspError(
+            "path-too-long",
+            f"socket: {path}: {size} bytes: the kernel allows {SUN_PATH_MAX}",
+            "set XDG_RUNTIME_DIR to a shorter directory",
+        )
 
 
 def check_agent_name(name: str) -> str:

@@ -18,7 +18,7 @@ import attrs
 import trio
 
 from cspd.errors import CspError
-from cspd.paths import SUN_PATH_MAX
+from cspd.paths import check_socket_path
 from cspd.wire import rpc
 from cspd.wire.frames import FRAME_MAX, LineSplitter, Oversize
 
@@ -148,12 +148,7 @@ def listening_socket(path: Path) -> socket.socket:
 
     Only the owner of the instance's lock may call it, so what stands at `path` can only be a leftover.
     """
-    if len(os.fsencode(path)) > SUN_PATH_MAX:
-        raise CspError(
-            "path-too-long",
-            f"socket: {path}: {len(os.fsencode(path))} bytes: the kernel allows {SUN_PATH_MAX}",
-            "set XDG_RUNTIME_DIR to a shorter directory",
-        )
+    check_socket_path(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     before = os.umask(0o177)
     try:

@@ -30,7 +30,8 @@ PURE = {
 
 BOTTOM = {"cspd", "cspd.errors", "cspd.paths"}
 WIRE = BOTTOM | {"cspd.wire.*"}
-TRANSPORT = WIRE | {"cspd.transport"}
+SYSTEM = {"cspd.sd", "cspd.journal"}
+TRANSPORT = WIRE | SYSTEM | {"cspd.transport"}
 CONFIG = {"cspd.config", "cspd.configfile", "cspd.unitfile"}
 # Package or module -> what of ours it may import beside its own package. The first line that fits counts.
 MAY_IMPORT = {
@@ -42,15 +43,19 @@ MAY_IMPORT = {
     "cspd.unitfile": BOTTOM | {"cspd.config", "cspd.configfile"},
     "cspd.profiles.*": BOTTOM,
     "cspd.wire.*": BOTTOM,
+    "cspd.sd": set(),
+    "cspd.journal": set(),
+    "cspd.logtail": SYSTEM,
     "cspd.transport": WIRE,
     "cspd.keeper.client": TRANSPORT,
     "cspd.keeper.*": TRANSPORT | {"cspd.sidecar.main"},  # which a forked child runs; see the test of it below
     "cspd.unit.*": TRANSPORT | {"cspd.config", "cspd.profiles.*", "cspd.keeper.client"},
     "cspd.gateway.*": TRANSPORT,
     "cspd.sidecar.*": TRANSPORT | {"cspd.profiles.*"},
-    "cspd.control.*": TRANSPORT | {"cspd.unit.*", "cspd.gateway.*"},
+    "cspd.control.*": TRANSPORT | {"cspd.unit.*", "cspd.gateway.*", "cspd.logtail"},
     "cspd.daemon": {"cspd.*"},
     "cspd.main": {"cspd.*"},
+    "cspctl.doctor": WIRE | CONFIG | {"cspd.profiles.*"},
     "cspctl.*": WIRE | CONFIG,
 }
 
@@ -207,7 +212,7 @@ def test_cspctl_loads_third_party_packages_only_where_a_verb_edits_files() -> No
         assert not {module for module in loaded if third_party(MODULES[module])}, start
         assert not loaded & CONFIG, start
     lazily = {module for module, imports in MODULES.items() if any(i.lazy and i.module in CONFIG for i in imports)}
-    assert {module for module in lazily if module.startswith("cspctl")} <= {"cspctl.unitfiles"}
+    assert {module for module in lazily if module.startswith("cspctl")} <= {"cspctl.unitfiles", "cspctl.doctor"}
 
 
 def test_every_profile_that_configuration_knows_is_shipped() -> None:

@@ -212,7 +212,7 @@ def test_a_manual_passes_mandocs_lint(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(PAGES))
 def test_a_manual_refers_to_pages_that_exist(name: str) -> None:
     referred = {f"{word}.{number}" for word, number in re.findall(r"^\.Xr (\S+) (\d)", page(name), flags=re.M)}
-    assert referred <= PAGES | {"vi.1", "tmux.1"}
+    assert referred <= PAGES | {"vi.1", "tmux.1", "journalctl.1"}
 
 
 # ---------------------------------------------------------------------- README.md, contrib
@@ -273,12 +273,10 @@ def test_a_systemd_unit_starts_a_command_of_ours_with_options_that_it_has(name: 
     assert all(f'"{option}"' in (ROOT / "cspd/main.py").read_text() for option in options)
 
 
-def test_systemd_keeps_the_keeper_however_often_cspd_restarts_and_ends_it_with_cspd() -> None:
-    cspd, keeper = systemd_unit("cspd.service"), systemd_unit("csp-keeper.service")
-    assert cspd["Unit"]["Requires"] == cspd["Unit"]["After"] == "csp-keeper.service"
-    assert keeper["Unit"]["StopWhenUnneeded"] == "yes"
-    assert cspd["Service"]["KillMode"] == keeper["Service"]["KillMode"] == "process"
-    assert cspd["Unit"]["StartLimitIntervalSec"] == "0", "given up, cspd would need no keeper, and agents would end"
+def test_systemd_reloads_by_a_verb_that_says_what_is_wrong() -> None:
+    program, *words = systemd_unit("cspd.service")["Service"]["ExecReload"].split()
+    assert Path(program).name == "cspctl"
+    assert words[0] in VERBS
 
 
 def systemd_unit(name: str) -> configparser.ConfigParser:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cspd.errors import CspError
-from cspd.paths import RESERVED_NAMES, SUN_PATH_MAX, Paths, check_agent_name, make_private_dir
+from cspd.paths import RESERVED_NAMES, SUN_PATH_MAX, Paths, check_agent_name, check_socket_path, make_private_dir
 
 XDG = {"XDG_RUNTIME_DIR": "/r", "XDG_CONFIG_HOME": "/c", "XDG_STATE_HOME": "/s", "HOME": "/h"}
 
@@ -36,6 +36,19 @@ def test_without_the_variables_the_defaults_of_the_xdg_specification_count() -> 
 def test_an_empty_variable_counts_as_unset() -> None:
     empty = dict.fromkeys(XDG, "") | {"HOME": "/h"}
     assert Paths.from_environ(empty) == Paths.from_environ({"HOME": "/h"})
+
+
+@pytest.mark.pure
+def test_a_relative_variable_is_ignored_as_the_specification_says() -> None:
+    relative = dict.fromkeys(XDG, "run/me") | {"HOME": "/h"}
+    assert Paths.from_environ(relative) == Paths.from_environ({"HOME": "/h"})
+
+
+@pytest.mark.pure
+def test_a_path_that_the_kernel_would_refuse_is_refused_with_both_numbers() -> None:
+    check_socket_path("/" + "x" * (SUN_PATH_MAX - 1))
+    with pytest.raises(CspError, match="108 bytes: the kernel allows 107"):
+        check_socket_path("/" + "é" * 53 + "x")
 
 
 @pytest.mark.pure

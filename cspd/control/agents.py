@@ -29,6 +29,7 @@ def agent_get(services: Services, caller: Caller, params: Params) -> Any:
         config = unit.unit.config
         return {
             **agent_json(services.hub, unit),
+            **services.daemon.about_profile(config.profile),
             "log": services.daemon.log_of(unit.name),
             "exit": unit.last_exit,
             "working_directory": str(config.working_directory),

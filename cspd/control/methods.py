@@ -8,6 +8,7 @@ import os
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
+import attrs
 import trio
 
 from cspd import __version__
@@ -16,9 +17,13 @@ from cspd.control.call import Caller, Method, Services, people_only
 from cspd.control.params import Params
 from cspd.control.views import agent_json
 from cspd.errors import CspError, nearest
+from cspd.journal import stderr_is_journal
+from cspd.logtail import LOG_LINES
 from cspd.unit.manager import Manager
 from cspd.wire import rpc
 from cspd.wire.version import check_protocol
+
+LOOK_SEC = 0.2  # while somebody follows the log
 
 
 def dispatch(services: Services, caller: Caller, request: rpc.Request) -> Any:
@@ -54,10 +59,34 @@ def daemon_reload(services: Services, caller: Caller, params: Params) -> Awaitab
     return services.daemon.reload()
 
 
+def daemon_log(services: Services, caller: Caller, params: Params) -> Any:
+    """The last lines behind a cursor; with `wait` at least one. Lines come from any thread, so they are looked for."""
+    name, after = params.maybe_text("name"), params.integer("after", 0, 0, 2**53)
+    count, wait = params.integer("lines", LOG_LINES, 0, LOG_LINES), params.flag("wait", False)
+    params.check()
+    if name is not None:
+        services.manager.get(name)
+
+    async def answer() -> dict[str, Any]:
+        while True:
+            entries = services.daemon.log_since(name, after)
+            if entries or not wait:
+                break
+            await trio.sleep(LOOK_SEC)  # a thread that logs can set no event of trio's
+        return {
+            "entries": [attrs.asdict(entry) for entry in entries[len(entries) - min(count, len(entries)) :]],
+            "cursor": entries[-1].cursor if entries else after,
+            "journal": stderr_is_journal(os.environ),
+        }
+
+    return answer()
+
+
 METHODS: Mapping[str, Method] = {
     "hello": hello,
     "daemon.status": daemon_status,
     "daemon.reload": daemon_reload,
+    "daemon.log": daemon_log,
     "agent.list": agents.agent_list,
     "agent.get": agents.agent_get,
     "agent.load": agents.agent_load,

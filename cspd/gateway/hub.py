@@ -24,6 +24,7 @@ from cspd.gateway.inbox import RANK, Inbox, InHand, Item
 from cspd.gateway.link import Receiver
 from cspd.gateway.moderator import Moderator
 from cspd.gateway.room import Rooms
+from cspd.journal import about
 
 log = logging.getLogger("cspd.hub")
 
@@ -219,7 +220,10 @@ class Hub:
     def _record(self, agent: str, message_id: str, step: str, reason: str, evidence: str) -> None:
         message = self._messages.get(message_id)
         if message is None:
-            log.debug("%s: step %s of message %s, which is long over: not kept", agent, step, message_id)
+            about_it = about(agent=agent, message_id=message_id)
+            log.debug(
+                "%s: step %s of message %s, which is long over: not kept", agent, step, message_id, extra=about_it
+            )
             return
         self._keep_step(message.seq, agent, step, reason, evidence)
 
@@ -228,7 +232,7 @@ class Hub:
         try:
             self.store.add_step_nowait(seq, agent, step, reason, evidence, time.time())
         except CspError as exc:
-            log.error("%s: step %s of message %d is not kept: %s", agent, step, seq, exc)
+            log.error("%s: step %s of message %d is not kept: %s", agent, step, seq, exc, extra=about(agent=agent))
 
     def _remember(self, message: Message) -> None:
         """Until its turn has ended; messages whose turn never ends are let go when they are many."""
@@ -323,7 +327,10 @@ class Hub:
         try:
             self.store.add_event("agent", self.rooms.home.get(agent, ""), agent, data, time.time())
         except CspError as exc:
-            log.error("%s: an event is not kept: %s", agent, exc)  # the units must go on whatever the disk does
+            about_it = about(agent=agent)
+            log.error(
+                "%s: an event is not kept: %s", agent, exc, extra=about_it
+            )  # the units must go on whatever the disk does
 
     def committed(self, batch: Sequence[Event | Accepted]) -> None:
         """Called after each commit, in cursor order: only now the world may know."""
@@ -339,6 +346,8 @@ class Hub:
 
     def _deliver(self, message: Accepted) -> None:
         self._remember(message)
+        about_it = about(agent=message.sender, room=message.room, message_id=message.message_id)
+        log.debug("%s: message %s accepted", message.sender, message.message_id, extra=about_it)
         for name in message.deliveries:
             box, agent = self.inboxes.get(name), self.agents.get(name)
             if box is None or agent is None:  # removed while the commit ran

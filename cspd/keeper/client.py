@@ -30,13 +30,18 @@ STILLBORN_MAX = 3  # keepers in a row that end before they answer; the next woul
 Event = dict[str, Any]
 
 
+def _ignore(_: Event) -> None:
+    """Until somebody listens."""
+
+
 @attrs.define
 class KeeperClient:
-    """Owner of the connection. `on_lists` gets the whole state after each connect, `on_event` what happens since."""
+    """Owner of the connection. `on_list` gets the whole state after each connect, `on_event` what happens since."""
 
     paths: Paths
-    on_list: Callable[[Event], None]
-    on_event: Callable[[Event], None]
+    starts_one: bool = True  # False: the keeper is a service's, and waited for
+    on_list: Callable[[Event], None] = _ignore
+    on_event: Callable[[Event], None] = _ignore
     pid: int = 0
     version: str = ""
     by_cspd: bool = True
@@ -77,6 +82,8 @@ class KeeperClient:
             return await connect(self.paths.keeper_socket)
         except OSError:
             pass  # nobody listens there
+        if not self.starts_one:
+            return await self._wait_for_service()
         if not self.by_cspd:
             with trio.move_on_after(SERVICE_SEC):
                 return await self._retry()
@@ -92,6 +99,13 @@ class KeeperClient:
             f"keeper: {self.paths.keeper_socket}: did not answer within {START_SEC:g} s",
             "see the log",
         )
+
+    async def _wait_for_service(self) -> LineStream:
+        """For ever: one of ours would stand in its way, and what is started at all is the service manager's word."""
+        while True:
+            with trio.move_on_after(START_SEC):
+                return await self._retry()
+            log.warning("keeper: %s: still nobody there: is csp-keeper.service running?", self.paths.keeper_socket)
 
     async def _retry(self) -> LineStream:
         """Until somebody listens."""

@@ -11,25 +11,29 @@ import resource
 import signal
 import socket
 import sys
+import time
 
+from cspd.journal import log_here
 from cspd.keeper.registry import Registry
 from cspd.keeper.serve import Keeper
 from cspd.keeper.spawn import become_subreaper, set_process_name
 from cspd.paths import Paths, make_private_dir
+from cspd.sd import Service, service
 from cspd.transport import listening_socket
 
 log = logging.getLogger("csp-keeper")
 
+LOCK_SEC = 5.0  # a service waits so long for a keeper that is just ending, or that a cspd out of service has started
+LOOK_SEC = 0.05
 
-def run_keeper(paths: Paths, *, by_cspd: bool) -> int:
+
+def run_keeper(paths: Paths, *, by_cspd: bool, manager: Service) -> int:
     """Serve until told to end. Returns an exit status: 1 when another keeper holds the lock."""
     set_process_name("csp-keeper")
     make_private_dir(paths.runtime)
     make_private_dir(paths.agents_dir)
     lock = os.open(paths.keeper_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _take(lock, 0.0 if by_cspd else LOCK_SEC):
         log.error("keeper: %s: another keeper holds it", paths.keeper_lock)
         return 1
     nofile = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -37,14 +41,27 @@ def run_keeper(paths: Paths, *, by_cspd: bool) -> int:
     become_subreaper()
     _warm_up()
     wakeup = _signals_to_socket()
-    keeper = Keeper(paths, by_cspd, nofile, Registry(awaited=_living_sidecars(paths)))
+    keeper = Keeper(paths, by_cspd, nofile, Registry(awaited=_living_sidecars(paths)), manager.stopping)
     with listening_socket(paths.keeper_socket) as listener:
+        manager.ready("holds the terminals of the agents")
         try:
             keeper.serve(listener, wakeup)
         finally:
             keeper.close()
             paths.keeper_socket.unlink(missing_ok=True)
     return 0
+
+
+def _take(lock: int, patience_sec: float) -> bool:
+    deadline = time.monotonic() + patience_sec
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(LOOK_SEC)  # nothing else is there to be done yet, and a blocking flock knows no end
 
 
 def _warm_up() -> None:
@@ -88,8 +105,9 @@ def _living_sidecars(paths: Paths) -> set[str]:
 
 def main() -> None:
     """`python -m cspd.keeper.main [--by-cspd]`"""
-    logging.basicConfig(stream=sys.stderr, format="csp-keeper: %(message)s", level=logging.INFO)
-    sys.exit(run_keeper(Paths.from_environ(os.environ), by_cspd="--by-cspd" in sys.argv[1:]))
+    log_here("csp-keeper", "csp-keeper: %(message)s")
+    manager = service(os.environ)
+    sys.exit(run_keeper(Paths.from_environ(os.environ), by_cspd="--by-cspd" in sys.argv[1:], manager=manager))
 
 
 if __name__ == "__main__":

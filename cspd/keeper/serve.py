@@ -61,6 +61,7 @@ class Keeper:
     by_cspd: bool
     nofile: tuple[int, int]  # limits for agents; our own are raised
     registry: Registry
+    stopping: Callable[[float], None]  # tells a service manager that the end may take so many seconds
     _selector: selectors.BaseSelector = attrs.Factory(selectors.DefaultSelector)
     _peers: Peers = attrs.field(init=False)
     _terminals: dict[str, Terminal] = attrs.Factory(dict)
@@ -205,6 +206,8 @@ class Keeper:
         for agent in self.registry.living():
             self._ending[agent.name] = time.monotonic() + agent.stop_timeout_sec
             self._stop(agent, agent.stop_signal)
+        patience = max((at - time.monotonic() for at in self._ending.values()), default=0.0)
+        self.stopping(patience + CLOSE_SEC * (len(self._ending) + 1) + KILL_AGAIN_SEC)
 
     def _press_on(self, now: float) -> None:
         if self._ending is None:

@@ -29,8 +29,16 @@ def profile_texts(paths: Paths) -> dict[str, str]:
 
 
 def find_profile(name: str, paths: Paths) -> Profile:
+    profile, problem = examine_profile(name, paths)
+    if problem:
+        log.error("%s", problem)
+    return profile
+
+
+def examine_profile(name: str, paths: Paths) -> tuple[Profile, str]:
+    """The profile that counts, and why it is not the one of this name, or ""."""
     try:
-        return read_profile(name, profile_texts(paths))
+        return read_profile(name, profile_texts(paths)), ""
     except CspError as exc:
-        log.error("%s: the default profile is used", exc)
-        return read_profile("default", {"default": (SHIPPED / "default.toml").read_text()})
+        default = read_profile("default", {"default": (SHIPPED / "default.toml").read_text()})
+        return default, f"{exc}: the default profile is used"

@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import socket
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import attrs
 import trio
 
 from cspd.errors import CspError
+from cspd.journal import log_here
 from cspd.paths import Paths
 from cspd.profiles.find import find_profile
 from cspd.sidecar import pty
@@ -52,9 +52,7 @@ class Ending:
 
 def run_sidecar(spec: dict[str, Any], fds: Mapping[str, int]) -> None:
     """Called by the keeper in the forked process. Returns when the agent has ended and everything is said."""
-    logging.basicConfig(
-        stream=sys.stderr, format=f"csp-sidecar {spec['name']}: %(message)s", level=logging.INFO, force=True
-    )
+    log_here("csp-sidecar", f"csp-sidecar {spec['name']}: %(message)s", agent=spec["name"])
     trio.run(serve, spec, dict(fds))
 
 

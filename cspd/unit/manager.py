@@ -16,6 +16,7 @@ import trio
 
 from cspd.config import UnitConfig
 from cspd.errors import CspError, nearest
+from cspd.journal import about
 from cspd.keeper.client import KeeperClient
 from cspd.paths import AGENT_NAME, Paths
 from cspd.unit.machine import (
@@ -161,16 +162,16 @@ class Manager:
         """Agents that the keeper holds although their unit file has gone meanwhile. One with errors has not gone."""
         for name, record in list(self._held.items()):
             if name not in self.units and record["exited"] is None and not self.paths.unit_file(name).exists():
-                log.warning("%s: runs without a unit file: stopping it", name)
+                log.warning("%s: runs without a unit file: stopping it", name, extra=about(agent=name))
                 await self.keeper.tell("signal", name=name, signal=signal.SIGTERM, to="main")
 
     # ------------------------------------------------------------------ what the keeper says
 
-    def keeper_list(self, about: dict[str, Any]) -> None:
+    def keeper_list(self, told: dict[str, Any]) -> None:
         """The whole state, after each connect; from the second time on the keeper before was lost."""
-        self._notes = about["notes"]
-        self._held = {record["name"]: record for record in about["agents"]}
-        self._awaited = {name: trio.Event() for name in about.get("awaited", ())}
+        self._notes = told["notes"]
+        self._held = {record["name"]: record for record in told["agents"]}
+        self._awaited = {name: trio.Event() for name in told.get("awaited", ())}
         self._lists += 1
         if self._lists > 1 and self._nursery is not None:
             for supervised in self.units.values():
@@ -215,7 +216,8 @@ class Manager:
                 if supervised.sidecar_pid == event["pid"]:
                     supervised.sidecar_pid = None
                 if event["status"] != {"code": 0}:
-                    log.warning("%s: sidecar %s ended: %s", name, event["pid"], event["status"])
+                    about_it = about(agent=name)
+                    log.warning("%s: sidecar %s ended: %s", name, event["pid"], event["status"], extra=about_it)
 
     async def _release(self, name: str) -> None:
         self._held.pop(name, None)
@@ -223,7 +225,7 @@ class Manager:
             await self.keeper.call("release", name=name)
         except CspError as exc:
             if exc.code != "no-such-agent":  # that one was never spawned in the keeper's life: nothing is held
-                log.warning("%s: %s", name, exc)
+                log.warning("%s: %s", name, exc, extra=about(agent=name))
 
     # ------------------------------------------------------------------ what people ask
 
@@ -344,5 +346,7 @@ def _remembered(config: UnitConfig, note: Mapping[str, Any] | None) -> tuple[Uni
         then = trio.current_time() - (time.monotonic() - note["monotonic"])
         return Unit.from_memory(config, note["unit"], then), note["incarnation"], note["last_exit"]
     except (KeyError, TypeError, ValueError) as exc:
-        log.warning("%s: the note of the last cspd cannot be read: %r", config.name, exc)
+        log.warning(
+            "%s: the note of the last cspd cannot be read: %r", config.name, exc, extra=about(agent=config.name)
+        )
         return Unit(config), 0, None

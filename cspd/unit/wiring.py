@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cspd.config import UnitConfig
+from cspd.journal import about
 from cspd.paths import Paths, make_private_dir
 from cspd.profiles.find import find_profile
 from cspd.profiles.wiring import Place, wire
@@ -30,7 +31,7 @@ def wired(config: UnitConfig, paths: Paths) -> tuple[list[str], Mapping[str, str
     folder = paths.wiring_dir(config.name)
     additions = wire(find_profile(config.profile, paths), command, Place(config.name, str(folder), HOOK))
     if additions.why_not:
-        log.warning("%s: started without hooks: %s", config.name, additions.why_not)
+        log.warning("%s: started without hooks: %s", config.name, additions.why_not, extra=about(agent=config.name))
     try:
         if additions.files:
             make_private_dir(paths.state)
@@ -39,7 +40,7 @@ def wired(config: UnitConfig, paths: Paths) -> tuple[list[str], Mapping[str, str
         for name, text in additions.files.items():
             _write(folder / name, text)
     except OSError as exc:
-        log.error("%s: started without hooks: %s", config.name, exc)
+        log.error("%s: started without hooks: %s", config.name, exc, extra=about(agent=config.name))
         return command, {}
     return [*command, *additions.arguments], additions.environment
 

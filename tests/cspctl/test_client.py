@@ -58,9 +58,11 @@ def test_a_missing_socket_and_one_without_a_listener_are_the_same_to_people(inst
 
 
 def test_a_path_that_no_socket_can_have_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CspError, match="too long") as caught:
+    with pytest.raises(CspError, match="bytes") as caught:
         Client(str(tmp_path / ("x" * 120)))
-    assert caught.value.exit_status == UNREACHABLE
+    assert caught.value.code == "path-too-long"
+    assert "kernel allows 107" in caught.value.sentence
+    assert "XDG_RUNTIME_DIR" in caught.value.hint
 
 
 def test_a_cspd_that_ends_in_the_middle_of_a_call_is_unreachable(cspd: Any, end: object) -> None:
