@@ -46,12 +46,12 @@ def _link(caller: Caller) -> Link:
 def sidecar_step(services: Services, caller: Caller, params: Params) -> Any:
     link = _link(caller)
     message_id, step = params.text("message_id"), params.text("step")
-    reason, evidence = params.maybe_text("reason") or "", params.maybe_text("evidence") or ""
+    reason, evidence, said = (params.maybe_text(key) or "" for key in ("reason", "evidence", "answer"))
     params.check()
 
     async def answer() -> dict[str, Any]:
         if step in (*STEPS, "refused", "expired", "unknown"):
-            await services.hub.step(link.agent, message_id, step, reason, evidence)
+            await services.hub.step(link.agent, message_id, step, reason, evidence, said)
         return {}
 
     return answer()

@@ -206,8 +206,8 @@ class Hub:
         except CspError as exc:
             log.warning("a step of a message that is not in the history: %s", exc)
 
-    async def step(self, agent: str, message_id: str, step: str, reason: str, evidence: str) -> None:
-        """A sidecar reports how far a message is; done when that is on disk.
+    async def step(self, agent: str, message_id: str, step: str, reason: str, evidence: str, answer: str = "") -> None:
+        """A sidecar reports how far a message is, and at the end of its turn the answer; done when that is on disk.
 
         Raises CspError when it could not be stored; said again, it is tried again.
         """
@@ -221,7 +221,7 @@ class Hub:
         if told not in commands and key not in self._unstored:
             return  # a repetition
         self._unstored.add(key)
-        await self.store.add_step(self._messages[message_id].seq, agent, step, reason, evidence, time.time())
+        await self.store.add_step(self._messages[message_id].seq, agent, step, reason, evidence, time.time(), answer)
         self._unstored.discard(key)
 
     def _perform(self, agent: str, commands: Sequence[inbox.Command]) -> None:

@@ -25,7 +25,7 @@ from cspd.sidecar.intent import Ear
 from cspd.sidecar.keystrokes import Kind as Key
 from cspd.sidecar.link import Link
 from cspd.sidecar.repaint import repaint
-from cspd.sidecar.safetext import render
+from cspd.sidecar.safetext import legible, render
 from cspd.sidecar.sight import Sight
 from cspd.sidecar.submitted import Submitted
 from cspd.sidecar.terminal import Terminal
@@ -40,6 +40,7 @@ LOOK_DELAY_SEC = 0.05
 ECHO_MS = 1  # line editors echo in 0.05
 NO_ECHO_SEC = 0.1
 TYPING_LOOK_SEC = 0.003  # while a message waits for its echo
+ANSWER_MAX = 16 * 1024  # bytes of an answer that the history keeps with the turn's end
 
 
 @attrs.define(eq=False)
@@ -80,12 +81,11 @@ class Session:
     _recovered: list[orders.Report] = attrs.Factory(list)
     _hook: tuple[str, Hook] | None = None  # the last that tells something of the agent's activity
     _hook_at: float = 0.0
-    answer: str = ""  # of the last turn, as the agent's own hook gave it
 
     def __attrs_post_init__(self) -> None:
         entries = self.box.recover_ledger()
         self.arbiter = Arbiter(self.profile, draft_suspected=self.restored and self.box.draft)
-        self._recovered = self.arbiter.recover([(entry["message_id"], entry["step"]) for entry in entries])
+        self._recovered = self.arbiter.recover((e["message_id"], e["step"], e.get("reason", "")) for e in entries)
         self.ear = Ear(rows=self.terminal.rows, fresh=not self.restored)
         self.sight = Sight(self.master, self.pid, self.terminal)
         self.clients = Clients(self)
@@ -203,8 +203,8 @@ class Session:
                     self._timer_at = None
                 case orders.Look():
                     todo.extendleft(reversed(self._looked()))
-                case orders.Report(message_id, step, reason, evidence):
-                    self._report(message_id, step, reason, evidence)
+                case orders.Report() as report:
+                    self._report(report)
                 case orders.HumanLine(text, _):
                     self.ear.wrote(text + "\r")
                     self._submitted.add(text, trio.current_time())
@@ -219,10 +219,11 @@ class Session:
         if self._submitted:
             self._look_soon()
 
-    def _report(self, message_id: str, step: str, reason: str, evidence: str) -> None:
-        entry = {"message_id": message_id, "step": step, "reason": reason, "ts": time.time()}
+    def _report(self, report: orders.Report) -> None:
+        entry = {"message_id": report.message_id, "step": report.step, "reason": report.reason, "ts": time.time()}
         self.box.record(entry)
-        self.link.report("sidecar.step", {**entry, "evidence": evidence})
+        answer = {"answer": legible(report.answer, ANSWER_MAX)} if report.answer else {}
+        self.link.report("sidecar.step", {**entry, "evidence": report.evidence, **answer})
 
     async def run_alarms(self) -> None:
         """Fire the arbiter's timer and the looks at their times. An idle agent has neither."""
@@ -383,7 +384,7 @@ class Session:
         if meaning is Hook.PROMPT:
             self._handle(orders.PromptAccepted(now, params["prompt"]))
         elif meaning is Hook.END:
-            self.answer = params["text"]
+            self._handle(orders.TurnAnswered(now, params["text"]))
         self._look()
 
     def _deliver(self, params: dict[str, Any]) -> None:

@@ -19,8 +19,10 @@ from cspd.sidecar.orders import (
     PromptAccepted,
     Report,
     SetTimer,
+    TurnAnswered,
     Write,
 )
+from cspd.sidecar.turns import ANSWER_SEC
 from cspd.sidecar.view import View
 
 pytestmark = pytest.mark.pure
@@ -201,6 +203,61 @@ def test_a_hook_with_another_prompt_proves_nothing() -> None:
     cli.run(2)
     cli.give(PromptAccepted(cli.now, "what the person typed"))
     assert cli.steps() == ["typing", "echoed"]
+
+
+def accept(cli: Composer) -> None:
+    """Its hooks are wired: it says which prompt it took."""
+    cli.send()
+    cli.run(0.3)
+    cli.give(PromptAccepted(cli.now, TEXT))
+
+
+def test_the_end_of_a_turn_waits_for_the_answer_that_the_agents_hook_tells() -> None:
+    cli = Composer()
+    accept(cli)
+    cli.run(1.5)
+    assert cli.steps()[-1] == "turn_started"
+    cli.give(TurnAnswered(cli.now, "it is done"))
+    cli.run(0.1)
+    assert cli.steps() == WHOLE
+    assert cli.reports[-1].answer == "it is done"
+
+
+def test_an_answer_that_comes_while_it_still_looks_busy_is_kept_for_the_end() -> None:
+    cli = Composer(turn_sec=1.0)
+    accept(cli)
+    cli.give(TurnAnswered(cli.now, "it is done"))
+    cli.run(0.2)
+    assert cli.steps()[-1] == "turn_started"
+    cli.run(3)
+    assert (cli.reports[-1].step, cli.reports[-1].answer) == ("turn_ended", "it is done")
+
+
+def test_a_turn_without_an_answer_ends_all_the_same_and_takes_none_of_another_turn() -> None:
+    cli = Composer()
+    accept(cli)
+    cli.give(TurnAnswered(cli.now, "the first"))
+    cli.run(2)
+    cli.send("m2", "[Context: gemini sent a message]\nanother")
+    cli.run(1)
+    assert cli.steps("m2")[-1] == "turn_started"
+    cli.run(ANSWER_SEC + 1)
+    assert (cli.steps("m2")[-1], cli.reports[-1].answer) == ("turn_ended", "")
+
+
+def test_where_no_hook_was_ever_heard_no_answer_is_waited_for() -> None:
+    cli = Composer()
+    cli.send()
+    cli.run(1.5)
+    assert cli.steps() == WHOLE
+
+
+def test_an_urgent_message_does_not_wait_for_the_answer_of_the_turn_that_it_ended() -> None:
+    cli = Composer(turn_sec=30.0)
+    accept(cli)
+    cli.send("m2", "[Context: gemini sent a message]\nnow", urgent=True)
+    cli.run(1.5)
+    assert cli.submitted[-1].endswith("now")
 
 
 def test_an_enter_that_was_taken_for_a_newline_is_pressed_again_and_no_submit_is_claimed_before() -> None:
