@@ -310,6 +310,8 @@ def event_text(event: Mapping[str, Any], *, colour: bool = False) -> str:
         case "delivery":
             told = step_text(event["step"], event.get("reason") or "", colour)
             note = f"{safe(event['agent'])}: {told} [{safe(event['message_id'][:8])}]"
+        case "unheard":
+            note = f"{safe(event['agent'])}: named {safe(event['to'])!r} and was not heard: {safe(event['why'])}"
         case "agent":
             why = f" ({safe(event['reason'])})" if event.get("reason") else ""
             states = " ".join(word for word in (event.get("state"), event.get("activity")) if word)

@@ -153,8 +153,12 @@ class Hub:
         *,
         room: str | None = None,
         meta: Mapping[str, Any] | None = None,
+        message_id: str | None = None,
     ) -> Awaitable[dict[str, Any]]:
-        """Take a message; the awaitable is done when it is on disk. Raises CspError and then nothing has happened."""
+        """Take a message; the awaitable is done when it is on disk. Raises CspError and then nothing has happened.
+
+        `message_id`: of a message that may come twice; the second time it raises CspError("duplicate-message").
+        """
         size = len(content.encode("utf-8", "replace"))
         if size > CONTENT_MAX:
             raise CspError("too-long", f"content: {size} bytes: the limit is {CONTENT_MAX}", "put it into a file")
@@ -162,7 +166,7 @@ class Hub:
             raise CspError("empty", "content: '': there is nothing to say", "give a text")
         route = self.rooms.route(sender, to, room)
         stored = self.store.add_message(
-            message_id=new_message_id(),
+            message_id=message_id or new_message_id(),
             room=route.room,
             sender=sender,
             to=to if isinstance(to, str) else tuple(to),
@@ -300,10 +304,10 @@ class Hub:
 
     # ------------------------------------------------------------------ events
 
-    def note_agent(self, agent: str, data: Mapping[str, Any]) -> None:
-        """An agent's state or activity has changed: an event, without waiting for the disk."""
+    def note_agent(self, agent: str, data: Mapping[str, Any], type: str = "agent") -> None:
+        """An agent's state or activity has changed: an event, without waiting for the disk. Or another `type` of it."""
         try:
-            self.store.add_event("agent", self.rooms.home.get(agent, ""), agent, data, time.time())
+            self.store.add_event(type, self.rooms.home.get(agent, ""), agent, data, time.time())
         except CspError as exc:
             log.error("%s: an event is not kept: %s", agent, exc)  # the units must go on whatever the disk does
 

@@ -27,6 +27,7 @@ class Link:
     activity: str | None = None
     activity_reason: str = ""
     attached: int = 0
+    unheard: set[str] = attrs.Factory(set)  # names that the agent has used, and that nobody has
     _send: trio.MemorySendChannel[tuple[str, dict[str, Any]]] = attrs.field(init=False)
     _receive: trio.MemoryReceiveChannel[tuple[str, dict[str, Any]]] = attrs.field(init=False)
     _scope: trio.CancelScope = attrs.Factory(trio.CancelScope)

@@ -5,6 +5,7 @@ within a step. What to type and when is `arbiter`'s, what the agent is doing `ac
 """
 
 import logging
+import secrets
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -27,9 +28,11 @@ from cspd.sidecar.link import Link
 from cspd.sidecar.repaint import repaint
 from cspd.sidecar.safetext import legible, render
 from cspd.sidecar.sight import Sight
+from cspd.sidecar.speech import Said
 from cspd.sidecar.submitted import Submitted
 from cspd.sidecar.terminal import Terminal
 from cspd.sidecar.view import View
+from cspd.sidecar.voice import Voice
 from cspd.transport import ancestry_of, peer_of
 from cspd.wire.frames import Kind
 
@@ -58,7 +61,7 @@ class Session:
     scrollback_lines: int
     writer: pty.Writer
     arbiter: Arbiter = attrs.field(init=False)
-    ear: Ear = attrs.field(init=False)
+    voice: Voice = attrs.field(init=False)
     sight: Sight = attrs.field(init=False)
     clients: Clients = attrs.field(init=False)
     link: Link = attrs.field(init=False)
@@ -74,7 +77,6 @@ class Session:
     _look_at: float | None = None
     _timer_at: float | None = None
     _alarm_moved: trio.Event = attrs.Factory(trio.Event)
-    _said: int = 0
     _submitted: Submitted = attrs.Factory(Submitted)
     _welcome: bool = False  # cspd has answered our introduction
     _early: list[dict[str, Any]] = attrs.Factory(list)
@@ -86,7 +88,8 @@ class Session:
         entries = self.box.recover_ledger()
         self.arbiter = Arbiter(self.profile, draft_suspected=self.restored and self.box.draft)
         self._recovered = self.arbiter.recover((e["message_id"], e["step"], e.get("reason", "")) for e in entries)
-        self.ear = Ear(rows=self.terminal.rows, fresh=not self.restored)
+        self.voice = Voice(self.profile, Ear(rows=self.terminal.rows, fresh=not self.restored))
+        self.voice.configure(self.settings)
         self.sight = Sight(self.master, self.pid, self.terminal)
         self.clients = Clients(self)
         self.link = Link(self.control_socket, self)
@@ -116,6 +119,7 @@ class Session:
 
     def agent_ended(self) -> None:
         """Everything it said is drained: what was being typed ends here, and the screen is kept for the next one."""
+        self._say(self.voice.ended())
         self._handle(orders.AgentEnded(trio.current_time()))
         self.save()
 
@@ -123,16 +127,14 @@ class Session:
         return [line for line in self.terminal.screen_lines() if line.strip()][-10:]
 
     def _listen(self, data: bytes) -> None:
-        if not self.settings["share_keywords"]:
-            return
-        listening = not self.terminal.alternate and self.sight.in_foreground() and not self._ran_a_job()
-        for said in self.ear.hear(data, listening=listening):
-            self._said += 1
-            params = {
-                "to": said.to,
-                "content": said.content,
-                "said_id": f"{self.name}-{self.incarnation}-{self._said}",
-            }
+        if self.voice.by_lines:
+            listening = not self.terminal.alternate and self.sight.in_foreground() and not self._ran_a_job()
+            self._say(self.voice.output(data, trio.current_time(), listening=listening))
+
+    def _say(self, messages: Sequence[Said]) -> None:
+        """The id is made here: said again to the next cspd, because the one before did not answer, it is the same."""
+        for said in messages:
+            params = {"to": said.to, "content": said.content, "message_id": secrets.token_hex(10)}
             self.link.report("sidecar.said", params)
 
     def _ran_a_job(self) -> bool:
@@ -161,7 +163,12 @@ class Session:
         heard = Heard(*self._hook, now - self._hook_at) if self._hook is not None else None
         decision = decide(self.profile, view, now - self._output_at, now - self._started_at, heard)
         self._decision = decision
-        waits = [decision.look_again_in, decision.poll_in if self.arbiter.queue else None]
+        self._say(self.voice.looked(decision))
+        waits = [
+            decision.look_again_in,
+            decision.poll_in if self.arbiter.queue else None,
+            self.voice.look_again_in(decision),
+        ]
         if due := [seconds for seconds in waits if seconds is not None]:
             self._look_at = now + max(min(due), 0.01)
         self._alarm_moved.set()
@@ -195,7 +202,7 @@ class Session:
                     if self.profile.own_words_only and b"\r" in data:
                         self.sight.enter_pressed()
                     self.writer.write(data)
-                    self.ear.wrote(data.decode("utf-8", "replace"))
+                    self.voice.ear.wrote(data.decode("utf-8", "replace"))
                 case orders.SetTimer(at):
                     self._timer_at = at
                     self._alarm_moved.set()
@@ -206,7 +213,7 @@ class Session:
                 case orders.Report() as report:
                     self._report(report)
                 case orders.HumanLine(text, _):
-                    self.ear.wrote(text + "\r")
+                    self.voice.ear.wrote(text + "\r")
                     self._submitted.add(text, trio.current_time())
                     submitted = True
         if submitted:
@@ -279,7 +286,7 @@ class Session:
         if client is not self._leader or size == (self.terminal.columns, self.terminal.rows):
             return
         self.terminal.resize(*size)
-        self.ear.rows = client.rows
+        self.voice.ear.rows = client.rows
         pty.set_size(self.master, client.rows, client.columns)
         for other in self.clients.members:
             if other is not client and other.attached:
@@ -353,6 +360,7 @@ class Session:
         if settings["profile"] != self.settings["profile"]:
             log.info("%s: profile %s counts from the next start", self.name, settings["profile"])
         self.settings = {**settings, "profile": self.settings["profile"]}
+        self.voice.configure(self.settings)
 
     def asked(self, method: str, params: dict[str, Any]) -> Any:
         match method:
@@ -382,8 +390,10 @@ class Session:
         if meaning is not Hook.NOTE:
             self._hook, self._hook_at = (event, meaning), now
         if meaning is Hook.PROMPT:
+            self.voice.prompted()
             self._handle(orders.PromptAccepted(now, params["prompt"]))
         elif meaning is Hook.END:
+            self._say(self.voice.answered(params["text"], now))  # before the turn ends: it belongs to it
             self._handle(orders.TurnAnswered(now, params["text"]))
         self._look()
 

@@ -332,6 +332,8 @@ def sidecar_settings(config: UnitConfig) -> dict[str, Any]:
         "template": config.deliver.template,
         "share_input": config.share.input,
         "share_keywords": config.share.keywords,
+        "keyword": config.share.keyword,
+        "keyword_names": config.share.names,
     }
 
 
