@@ -23,7 +23,7 @@ PURE = {
         f"cspd.sidecar.{name}"
         for name in (
             *("attach", "arbiter", "activity", "intent", "keystrokes", "delivery", "box", "person", "safetext"),
-            *("view", "orders", "submitted", "turns", "speech", "voice"),
+            *("view", "orders", "submitted", "turns", "speech", "voice", "residue"),
         )
     ),
 }

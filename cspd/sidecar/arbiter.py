@@ -10,7 +10,7 @@ import attrs
 
 from cspd.profiles.profile import Hook, Profile
 from cspd.sidecar.activity import Activity, Decision
-from cspd.sidecar.box import Anchor, Trace, is_empty, is_occupied
+from cspd.sidecar.box import Anchor, is_empty, is_occupied
 from cspd.sidecar.delivery import HOLDS_KEYS, Delivery, End, Phase, Scene
 from cspd.sidecar.keystrokes import EMPTIES_BOX, Kind, Piece
 from cspd.sidecar.orders import (
@@ -33,20 +33,13 @@ from cspd.sidecar.orders import (
     Write,
 )
 from cspd.sidecar.person import Person
+from cspd.sidecar.residue import Residue
 from cspd.sidecar.turns import Turn, Turns
 from cspd.sidecar.view import View
 
 FINAL = frozenset({"submitted", "turn_started", "turn_ended", "refused", "expired", "unknown"})
 
 KNOWN_MAX = 4096  # message ids that are remembered to drop duplicates
-
-
-@attrs.define
-class Residue:
-    """Text of ours that may still stand in the box after a failed attempt: nothing may be typed behind it."""
-
-    trace: Trace
-    seen: bool
 
 
 @attrs.define
@@ -83,6 +76,11 @@ class Arbiter:
     def wants_view(self) -> bool:
         """Is every output worth a look? Otherwise Looked is due only when activity is decided anyway."""
         return not self.ended and bool(self.delivery or self.queue or self.turns)
+
+    @property
+    def wants_unread(self) -> bool:
+        """Must a view tell how much of what we wrote is unread?"""
+        return bool(self.delivery or self.residue)
 
     def recover(self, ledger: Iterable[tuple[str, str, str]]) -> list[Report]:
         """Take over from a sidecar that was killed; the ledger holds its (message id, step, reason) in order.
@@ -210,7 +208,9 @@ class Arbiter:
             return "human_typing"
         if typing.when_busy == "hold" and (decision.activity is Activity.BUSY or self.turns):
             return "busy"
-        if self.residue or decision.activity is Activity.UNKNOWN:
+        if self.residue:
+            return "leftover"
+        if decision.activity is Activity.UNKNOWN:
             return "unknown"
         # Nobody was heard typing it: the program itself may put a prompt back, or a sidecar before us was killed.
         occupied = self.view is not None and is_occupied(self.profile, self.view)
@@ -254,9 +254,7 @@ class Arbiter:
         if self.delivery is not None or now < self.person.quiet_at():
             return
         if self.residue is not None:
-            self.residue.seen = self.residue.seen or self.residue.trace.seen(view) is not None
-            if self.residue.seen and is_empty(self.profile, view, self.residue.trace.anchor):
-                self.residue = None
+            self.residue = None if self.residue.gone(view, decision, now) else self.residue
         if self.person.draft.present and is_empty(self.profile, view, self.anchor):
             self.person.draft.clear()
         idle = decision.activity is Activity.IDLE and not view.password
@@ -303,7 +301,7 @@ class Arbiter:
                 self.turns.begin(Turn(each.message_id, delivery.entered_at, urgent=each.urgent) for each in messages)
                 self._follow_turns(now)
             case End.UNKNOWN:
-                self.residue = Residue(delivery.trace, delivery.phase is not Phase.ECHO)
+                self.residue = Residue(self.profile, delivery.trace, delivery.phase is not Phase.ECHO)
                 self._report_all(messages, "unknown", delivery.why)
             case End.AGAIN:
                 self.queue[:0] = messages
@@ -380,4 +378,5 @@ class Arbiter:
                 due.append(self.delivery.pause_end())
         elif self.queue:
             due.append(self.person.quiet_at())
+            due += self.residue.deadlines() if self.residue else []
         return due

@@ -143,7 +143,7 @@ class Session:
     # ------------------------------------------------------------------ looking
 
     def view(self) -> View | None:
-        return self.sight.view(count_unread=self.arbiter.delivery is not None)
+        return self.sight.view(count_unread=self.arbiter.wants_unread)
 
     def _look_soon(self, delay_sec: float = LOOK_DELAY_SEC) -> None:
         at = trio.current_time() + delay_sec

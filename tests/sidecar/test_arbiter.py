@@ -411,7 +411,7 @@ def test_after_unseen_text_nothing_more_is_typed_until_the_person_cleared_it() -
     terminal.run(10)
     terminal.send("m2", "another message")
     terminal.run(10)
-    assert terminal.last("m2") == Report("m2", "held", "unknown")
+    assert terminal.last("m2") == Report("m2", "held", "leftover")
     terminal.deaf = False
     terminal.type(b"\x15")
     terminal.run(4)

@@ -22,6 +22,7 @@ from cspd.sidecar.orders import (
     TurnAnswered,
     Write,
 )
+from cspd.sidecar.residue import EMPTY_SEC
 from cspd.sidecar.turns import ANSWER_SEC
 from cspd.sidecar.view import View
 
@@ -47,6 +48,7 @@ class Composer:
     swallows: bool = False  # it drops what is submitted: no transcript, no turn
     dialog: bool = False
     dialog_at: float | None = None
+    drops: int = 0  # so many pastes are lost
     placeholder: bool = False
     now: float = 100.0
     output_at: float = 0.0
@@ -108,6 +110,9 @@ class Composer:
         self.output_at = self.now
         text = data.decode().replace("\x1b[200~", "").replace("\x1b[201~", "")
         if self.dialog:
+            return
+        if self.drops and data.startswith(b"\x1b[200~"):
+            self.drops -= 1
             return
         if text == "\x1b":
             self.busy_until = 0.0
@@ -307,6 +312,55 @@ def test_a_dialog_between_paste_and_enter_keeps_enter_back() -> None:
     cli.run(5)
     assert cli.steps()[-3:] == WHOLE[-3:]
     assert cli.submitted == [TEXT]
+
+
+def test_the_time_for_the_echo_stands_still_while_a_dialog_hides_the_box() -> None:
+    cli = Composer(dialog_at=100.02)  # it opens when the paste is in the box and nobody has looked yet
+    cli.send()
+    cli.run(60)
+    assert (cli.steps(), cli.line) == (["typing", "typing(dialog)"], TEXT)
+    cli.dialog, cli.output_at = False, cli.now
+    cli.run(5)
+    assert cli.steps()[2:] == WHOLE[1:]
+    assert cli.submitted == [TEXT]
+
+
+def test_after_the_dialog_a_text_that_it_has_swallowed_is_missed() -> None:
+    cli = Composer(dialog_at=100.01)
+    cli.send()
+    cli.run(60)
+    cli.dialog, cli.output_at = False, cli.now
+    cli.run(4)
+    assert cli.steps() == ["typing", "typing(dialog)"]
+    cli.run(2)
+    assert cli.steps()[2:] == ["unknown(typed, not seen on the screen; not submitted)"]
+
+
+def test_after_a_text_that_never_showed_a_known_box_must_be_seen_empty_for_long() -> None:
+    cli = Composer(drops=1)
+    cli.send()
+    cli.send("m2", "[Context: gemini sent a message]\nthe next one")
+    cli.run(5 + EMPTY_SEC - 0.5)
+    assert cli.steps()[-1].startswith("unknown")
+    assert cli.steps("m2") == ["held(busy)", "held(leftover)"]
+    cli.run(3)
+    assert cli.submitted == ["[Context: gemini sent a message]\nthe next one"]
+
+
+def test_a_text_that_shows_after_all_is_no_longer_waited_for_but_left_to_the_person() -> None:
+    cli = Composer(drops=1)
+    cli.send()
+    cli.send("m2", "[Context: gemini sent a message]\nthe next one")
+    cli.run(5 + EMPTY_SEC / 2)
+    cli.line, cli.output_at = TEXT, cli.now
+    cli.run(3 * EMPTY_SEC)
+    assert cli.steps("m2")[-1] == "held(leftover)"
+    assert (cli.submitted, len(cli.keys)) == ([], 1)
+    cli.type(b"\x15")
+    cli.run(0.1)
+    cli.line = ""
+    cli.run(5)
+    assert cli.submitted == ["[Context: gemini sent a message]\nthe next one"]
 
 
 def test_a_dialog_right_behind_enter_is_waited_for_and_enter_is_not_pressed_into_it() -> None:
