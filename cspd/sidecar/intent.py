@@ -70,6 +70,7 @@ class Ear:
     _alternate: bool = False
     _typing: str = ""
     _written: deque[_Written] = attrs.field(factory=lambda: deque(maxlen=WRITTEN_MAX))
+    _entered: deque[str] = attrs.field(factory=lambda: deque(maxlen=WRITTEN_MAX))  # since the last pause, any line
 
     def __attrs_post_init__(self) -> None:
         self._tainted = self._flood = not self.fresh
@@ -93,6 +94,7 @@ class Ear:
         """The program reads its input, or has been silent for PAUSE_SEC: what it has said since the last pause."""
         said = self._judged()
         self._flood = False
+        self._entered.clear()
         return said
 
     def _judged(self) -> list[Said]:
@@ -111,6 +113,7 @@ class Ear:
             match run:
                 case "\r" | "\n":
                     self._remember(self._typing)
+                    self._enter(self._typing)
                     self._typing = ""
                     self._below = 0  # Enter: what the program prints now, it prints new
                 case "\x7f" | "\b":
@@ -126,8 +129,14 @@ class Ear:
         """What follows the last Enter: the lines before it speak to nobody."""
         end = max(text.rfind("\r"), text.rfind("\n")) + 1
         if end:
+            for line in re.split(r"[\r\n]", self._typing + text[:end])[-WRITTEN_MAX:]:
+                self._enter(line)
             self._typing, self._below = "", 0
         return text[end:]
+
+    def _enter(self, line: str) -> None:
+        if line.strip():
+            self._entered.append(line.strip())
 
     def _remember(self, line: str) -> None:
         at = line.find(self.grammar.begin)
@@ -197,12 +206,21 @@ class Ear:
             if self._below > LOST // 2 and LOST - self._below >= self.rows:
                 self._below = 0  # after so many line feeds the cursor is at the bottom, wherever it was
         self._tainted = self._below > 0 or self._alternate
-        if heard and not (self.grammar.read(text) and self._is_echo(text.strip())):
+        echo = self._shows_entered(text) or (self.grammar.read(text) is not None and self._is_echo(text.strip()))
+        if heard and not echo:
             self._said += self.listener.line(text)
         else:
             self._said += self.listener.cut()
         if len(self._said) > BURST_SAID:
             self._flood, self._said = True, []
+
+    def _shows_entered(self, text: str) -> bool:
+        """Does a line that was typed ahead show here, behind the prompt? Each does so once."""
+        for line in self._entered:
+            if text.rstrip().endswith(line) and not self.grammar.read(line):
+                self._entered.remove(line)
+                return True
+        return False
 
     def _is_echo(self, text: str) -> bool:
         for entry in self._written:

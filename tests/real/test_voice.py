@@ -61,8 +61,7 @@ def page(program: str, *keys: str) -> Show:
             outer.type(key)
             outer.until_shown(shown)
         outer.type("q" if program.startswith("less") else "\x1b:q!\r")
-        outer.type("echo le''ft\r")
-        outer.until_shown("left")
+        outer.until(lambda: outer.screen().rstrip().endswith("$"), "the prompt")
 
     return show
 
@@ -143,7 +142,8 @@ def test_keyword_and_names_can_be_others_and_keywords_can_be_off(room: Instance)
         with attach(room, name) as outer:
             outer.until_shown("speaker>")
             outer.type("print('@beta: one\\n\\nTO friend: two')\r")
-            outer.type("print('TO be' + 'ta: three')\r")
-        room.wait_idle(name)
+            outer.type("print('TO be' + 'ta: three', end='\\n\\n')\r")
+            outer.type("print('all is ' + 'said')\r")
+            outer.until_shown("all is said")
     eventually(lambda: len(said(room)) == 2, "what is meant")
     assert said(room) == [("named", "beta", "two"), ("named", "beta", "three")]

@@ -198,6 +198,14 @@ def test_what_is_typed_ends_a_message_so_that_no_echo_gets_into_it() -> None:
     assert ear.paused() == HI
 
 
+def test_a_line_that_was_typed_ahead_shows_behind_the_prompt_and_gets_into_no_message() -> None:
+    ear = Ear()
+    ear.wrote("first()\r")
+    ear.wrote("second() # a line\r")
+    ear.hear(b"first()\r\n@beta: hi there\r\n> second() # a line\r\nits output\r\n", 0.0, listening=True)
+    assert ear.paused() == HI
+
+
 def test_a_code_block_is_not_heard() -> None:
     assert heard("```\r\n@beta: no\r\n```\r\n@beta: hi there\r\n") == HI
 
