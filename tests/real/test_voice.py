@@ -56,7 +56,6 @@ def page(program: str, *keys: str) -> Show:
     def show(outer: Outer, file: Path) -> None:
         outer.type(f"{program} {file}\r")
         outer.until_shown("line 5 of the file")
-        outer.resize(100, 28)
         for key, shown in zip(keys[::2], keys[1::2], strict=True):
             outer.type(key)
             outer.until_shown(shown)
