@@ -334,6 +334,8 @@ class Arbiter:
         self.person.noticed(fact.pieces, fact.now, fact.in_paste)
         delivery = self.delivery
         interrupts = any(piece.kind is Kind.INTERRUPT for piece in fact.pieces)
+        if interrupts or any(piece.kind is Kind.ESCAPE for piece in fact.pieces):
+            self.turns.interrupted(fact.now)
         if delivery is None or delivery.phase not in HOLDS_KEYS or self._dialog:
             self._pass(fact.pieces, fact.view)
             if delivery is not None and delivery.phase is Phase.BETWEEN and interrupts:

@@ -257,6 +257,16 @@ def test_where_no_hook_was_ever_heard_no_answer_is_waited_for() -> None:
     assert cli.steps() == WHOLE
 
 
+def test_nor_is_it_waited_for_after_the_person_has_ended_the_turn() -> None:
+    cli = Composer(turn_sec=30.0)
+    accept(cli)
+    cli.type(b"\x1b")
+    cli.run(0.1)
+    cli.type(b"\x1b")  # only now the first one is known to be no beginning of something longer
+    cli.run(2.5)
+    assert cli.steps() == WHOLE
+
+
 def test_an_urgent_message_does_not_wait_for_the_answer_of_the_turn_that_it_ended() -> None:
     cli = Composer(turn_sec=30.0)
     accept(cli)

@@ -49,8 +49,8 @@ class Memory:
 
 
 def decide(request: Request) -> Answer:
-    """The rules. A user text may ask for them anywhere: `mock: say TEXT` (in which \\n is a new line), `slow`, `think`, `run CMD`, `ask CMD`,
-    `call TOOL JSON`; `ask` makes also codex ask the person, by wanting out of its sandbox.
+    """The rules. A user text may ask for them anywhere: `mock: say TEXT`, `slow`, `think`, `run CMD`, `ask CMD`,
+    `call TOOL JSON`; `ask` makes also codex ask the person, by wanting out of its sandbox. `\\n` in TEXT is a new line.
     """
     spoken = [each for each in request.said if not INJECTED.match(each.text)]
     if spoken and spoken[-1].who == "tool":
