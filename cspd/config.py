@@ -17,6 +17,7 @@ from cspd.errors import nearest
 from cspd.paths import AGENT_NAME, RESERVED_NAMES
 
 RestartPolicy = Literal["no", "on-success", "on-failure", "on-abnormal", "always"]
+Introduce = Literal["tool", "message", "no"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 # Shipped with CSP; a person adds more as profiles/*.toml.
@@ -244,6 +245,7 @@ class UnitConfig:
     working_directory: Path = attrs.field(default=Path("~"), converter=expanded, validator=is_absolute)
     room: str = attrs.field(default="lobby", validator=is_name)
     autostart: bool = True
+    introduce: Introduce = "tool"  # how it is told who else is in its room
     wire: bool = True  # add the profile's wiring to the command, so that the program's hooks reach us
     environment: dict[str, str] = attrs.field(factory=dict, validator=is_environment)
     restart: Restart = attrs.field(factory=Restart)
@@ -255,6 +257,10 @@ class UnitConfig:
     @profile.default
     def _profile_of_command(self) -> str:
         return default_profile(self.command)
+
+    def __attrs_post_init__(self) -> None:
+        if self.introduce == "message" and self.profile == "shell":
+            raise Invalid(("introduce", "got 'message', but a message to a shell is a command; give 'no' or 'tool'"))
 
 
 @attrs.frozen

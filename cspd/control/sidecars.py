@@ -21,7 +21,7 @@ def sidecar_hello(services: Services, caller: Caller, params: Params) -> Any:
     check_protocol(params.raw("protocol"), "sidecar")
     name, incarnation = params.text("name"), params.integer("incarnation", 0, 0, 1 << 62)
     activity, attached = params.maybe_text("activity"), params.integer("attached", 0, 0, 1 << 20)
-    entries = params.items("ledger")
+    entries, pid = params.items("ledger"), params.integer("pid", 0, 0, 1 << 31)
     params.check()
     unit = services.manager.get(name)
     in_hand = [InHand.from_wire(entry) for entry in entries]
@@ -31,7 +31,7 @@ def sidecar_hello(services: Services, caller: Caller, params: Params) -> Any:
             await unit.wait_until(lambda: unit.sidecar_pid == caller.pid)
         if scope.cancelled_caught:
             raise CspError("not-allowed", f"sidecar.hello: process {caller.pid}: not the sidecar of {name}")
-        caller.link = Link(name, caller.peer, incarnation, activity, attached=attached)
+        caller.link = Link(name, caller.peer, incarnation, activity, attached=attached, pid=pid)
         caller.nursery.start_soon(caller.link.run)
         welcome = services.hub.link(caller.link, in_hand)
         unit.notify()

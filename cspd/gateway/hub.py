@@ -19,6 +19,7 @@ from cspd.gateway import inbox
 from cspd.gateway.history import Accepted, Event, History, Message, as_event
 from cspd.gateway.identity import HUMAN
 from cspd.gateway.inbox import RANK, Inbox, InHand, Item
+from cspd.gateway.introduction import How
 from cspd.gateway.link import Link
 from cspd.gateway.room import Rooms
 
@@ -40,6 +41,8 @@ class Agent:
     room: str
     expire_sec: float
     settings: Mapping[str, Any]  # for its sidecar
+    introduce: str = "tool"  # how it is told who is there: "tool", "message" or "no"
+    how: How = attrs.field(factory=How)
 
 
 @attrs.define(eq=False)
@@ -304,10 +307,12 @@ class Hub:
 
     # ------------------------------------------------------------------ events
 
-    def note_agent(self, agent: str, data: Mapping[str, Any], type: str = "agent") -> None:
+    def note_agent(self, agent: str, data: Mapping[str, Any], type: str = "agent", room: str | None = None) -> None:
         """An agent's state or activity has changed: an event, without waiting for the disk. Or another `type` of it."""
         try:
-            self.store.add_event(type, self.rooms.home.get(agent, ""), agent, data, time.time())
+            self.store.add_event(
+                type, self.rooms.home.get(agent, "") if room is None else room, agent, data, time.time()
+            )
         except CspError as exc:
             log.error("%s: an event is not kept: %s", agent, exc)  # the units must go on whatever the disk does
 

@@ -334,7 +334,8 @@ class Arbiter:
         self.person.noticed(fact.pieces, fact.now, fact.in_paste)
         delivery = self.delivery
         interrupts = any(piece.kind is Kind.INTERRUPT for piece in fact.pieces)
-        if interrupts or any(piece.kind is Kind.ESCAPE for piece in fact.pieces):
+        # A lone ESC is a part of something until the next key comes.
+        if interrupts or any(piece.kind is Kind.ESCAPE or piece.data == b"\x1b" for piece in fact.pieces):
             self.turns.interrupted(fact.now)
         if delivery is None or delivery.phase not in HOLDS_KEYS or self._dialog:
             self._pass(fact.pieces, fact.view)

@@ -1,6 +1,8 @@
 """What agents say by keyword reaches the others; what they only display reaches nobody."""
 
 import json
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -109,6 +111,46 @@ def test_a_message_of_several_lines_and_one_in_brackets_are_routed_whole(room: I
         outer.type(f"print('{text}')\r")
         eventually(lambda: len(said(room)) == 2, "both messages")
     assert said(room) == [("alpha", "beta", "one\ntwo"), ("alpha", "all", "three\n\n@beta: four")]
+
+
+def told(instance: Instance, name: str) -> list[str]:
+    lines = instance.ctl("--json", "history", "--to", name, "--from", "system").stdout.splitlines()
+    return [json.loads(line)["content"] for line in lines]
+
+
+def test_a_program_that_asks_for_it_is_told_who_is_there_and_not_again_by_the_next_cspd(room: Instance) -> None:
+    room.add("alpha", *SILENT, options=("--no-start",))
+    file = room.unit_file("alpha")
+    file.write_text('introduce = "message"\n' + file.read_text())
+    room.ctl("reload")
+    room.ctl("start", "alpha")
+    screen = room.wait_screen("alpha", "not answer only to be polite")
+    assert "[Context: system sent a message]" in screen
+    assert "cspctl send --to beta" in screen
+    room.wait_idle("alpha")
+    assert room.daemon is not None
+    os.kill(room.daemon.pid, signal.SIGKILL)
+    room.daemon.wait()
+    room.start()
+    room.wait_idle("alpha")
+    room.add("gamma", *SILENT)
+    room.wait_screen("alpha", "gamma has come")
+    room.ctl("remove", "gamma")
+    room.wait_screen("alpha", "gamma has left")
+    assert [text.split(".")[0] for text in told(room, "alpha")] == [
+        "You are alpha, an agent in the room lobby",
+        "Room lobby: gamma has come",
+        "Room lobby: gamma has left",
+    ]
+
+
+def test_a_shell_would_run_what_it_is_told_and_is_told_nothing(room: Instance) -> None:
+    room.add("alpha", "bash", "--norc")
+    file = room.unit_file("alpha")
+    file.write_text('introduce = "message"\n' + file.read_text())
+    done = room.ctl("reload", check=False)
+    assert done.returncode == 1
+    assert "alpha.toml: introduce: got 'message', but a message to a shell is a command" in done.stderr
 
 
 def test_a_name_that_nobody_has_is_told_to_the_person_once_and_to_no_agent(room: Instance) -> None:

@@ -261,8 +261,6 @@ def test_nor_is_it_waited_for_after_the_person_has_ended_the_turn() -> None:
     cli = Composer(turn_sec=30.0)
     accept(cli)
     cli.type(b"\x1b")
-    cli.run(0.1)
-    cli.type(b"\x1b")  # only now the first one is known to be no beginning of something longer
     cli.run(2.5)
     assert cli.steps() == WHOLE
 
