@@ -79,7 +79,7 @@ def chat_history(services: Services, caller: Caller, params: Params) -> Any:
     if room is not None:
         services.hub.rooms.check(room)
     for name in (sender, to):
-        if name not in (None, HUMAN, "broadcast", "all", *services.hub.agents):
+        if name not in (None, HUMAN, "system", "broadcast", "all", *services.hub.agents):
             services.manager.get(str(name))
 
     async def answer() -> dict[str, Any]:

@@ -14,7 +14,7 @@ from real.outer import Outer
 pytestmark = pytest.mark.real
 
 LINES = 10_000
-SILENT = ("bash", "--norc", "-c", "while IFS= read -r line; do :; done")
+SILENT = (sys.executable, "-c", "for line in open(0): pass")
 # Says what it is told to, as a program that was written for it would.
 SPEAKER = (sys.executable, "-iqc", "import sys; sys.ps1 = 'speaker> '")
 
