@@ -26,7 +26,7 @@ from cspd.sidecar.intent import Ear
 from cspd.sidecar.keystrokes import Kind as Key
 from cspd.sidecar.link import Link
 from cspd.sidecar.repaint import repaint
-from cspd.sidecar.safetext import legible, render
+from cspd.sidecar.safetext import legible
 from cspd.sidecar.sight import Sight
 from cspd.sidecar.speech import Said
 from cspd.sidecar.submitted import Submitted
@@ -128,7 +128,8 @@ class Session:
 
     def _listen(self, data: bytes) -> None:
         if self.voice.by_lines:
-            listening = not self.terminal.alternate and self.sight.in_foreground() and not self._ran_a_job()
+            jobs = self.profile.own_words_only and self.sight.ran_a_job()
+            listening = not self.terminal.alternate and self.sight.in_foreground() and not jobs
             self._say(self.voice.output(data, trio.current_time(), listening=listening))
 
     def _say(self, messages: Sequence[Said]) -> None:
@@ -136,9 +137,6 @@ class Session:
         for said in messages:
             params = {"to": said.to, "content": said.content, "message_id": secrets.token_hex(10)}
             self.link.report("sidecar.said", params)
-
-    def _ran_a_job(self) -> bool:
-        return self.profile.own_words_only and self.sight.ran_a_job()
 
     # ------------------------------------------------------------------ looking
 
@@ -332,18 +330,13 @@ class Session:
     def introduction(self) -> dict[str, Any]:
         self._welcome = False
         known = list(self.arbiter.steps.values())[-LEDGER_KEPT:]
-        follows = self.link.reported()  # cspd will hear of these step by step, in order
-        in_hand = [
-            {"message_id": r.message_id, "step": r.step, "reason": r.reason, "follows": r.message_id in follows}
-            for r in known
-        ]
         return {
             "name": self.name,
             "incarnation": self.incarnation,
             "pid": self.pid,
             "activity": self._published.value,
             "attached": len(self.clients.members),
-            "ledger": in_hand,
+            "ledger": answers.in_hand(known, self.link.reported()),
         }
 
     def welcomed(self, answer: dict[str, Any]) -> None:
@@ -399,16 +392,7 @@ class Session:
 
     def _deliver(self, params: dict[str, Any]) -> None:
         now = trio.current_time()
-        to = params["to"]
-        text = render(
-            self.settings["template"],
-            params["from"],
-            params["content"],
-            room=params["room"],
-            to=to if isinstance(to, str) else ", ".join(to),
-            message_id=params["message_id"],
-            mode_characters=self.profile.typing.mode_characters,
-        )
+        text = answers.to_type(self.settings["template"], params, self.profile.typing.mode_characters)
         expires_at = now + (params["expires_ts"] - time.time())
         message = orders.Outgoing(params["message_id"], text, expires_at, params.get("urgent") is True)
         self._handle(orders.MessageArrived(now, message))
