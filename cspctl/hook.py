@@ -71,8 +71,18 @@ def report(event: str, data: bytes) -> dict[str, str]:
         "event": event,
         "subject": first_text(about, SUBJECTS),
         "prompt": first_text(about, PROMPTS)[-TEXT_MAX:],
-        "text": first_text(about, TEXTS)[:TEXT_MAX],
+        "text": answer(about)[:TEXT_MAX],
     }
+
+
+def answer(about: dict[str, Any]) -> str:
+    """The agent's words, exactly."""
+    told, path = first_text(about, TEXTS), first_text(about, ("transcript_path",))
+    if "prompt_response" not in about or not told or not path:
+        return told
+    from cspctl.transcript import exact_answer  # only gemini needs it
+
+    return exact_answer(path, told)
 
 
 def first_text(about: dict[str, Any], keys: tuple[str, ...]) -> str:

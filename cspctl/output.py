@@ -255,7 +255,17 @@ def inbox_text(inbox: Sequence[Mapping[str, Any]], name: str) -> str:
     """How many wait, and what holds the first of them."""
     first = inbox[0].get("deliveries", {}).get(name, {})
     told = step_text(first.get("step", "accepted"), first.get("reason", ""))
-    return f"{len(inbox)} waiting, the first: {told}"
+    return f"{len(inbox)} waiting, the first: {told}{advice(first.get('reason') or '', name)}"
+
+
+def advice(reason: str, name: str) -> str:
+    """What only a person can do about a message that is held; "" when it is nothing."""
+    if reason != "leftover":
+        return ""
+    return (
+        f"; text of an earlier message may stand in its input: if it does not go on by itself, `cspctl attach {name}`, "
+        "look, and press ^U, ^C or Enter"
+    )
 
 
 def overview_text(status: Mapping[str, Any], *, colour: bool = False) -> list[str]:
@@ -345,6 +355,8 @@ def event_text(event: Mapping[str, Any], *, colour: bool = False) -> str:
         case "delivery":
             told = step_text(event["step"], event.get("reason") or "", colour)
             note = f"{safe(event['agent'])}: {told} [{safe(event['message_id'][:8])}]"
+        case "unheard":
+            note = f"{safe(event['agent'])}: named {safe(event['to'])!r} and was not heard: {safe(event['why'])}"
         case "agent":
             why = f" ({safe(event['reason'])})" if event.get("reason") else ""
             states = " ".join(word for word in (event.get("state"), event.get("activity")) if word)

@@ -274,6 +274,8 @@ def inbox(call: Call) -> int:
         rows.append([message["message_id"], output.clock(message["ts"]), message["from"], delivery["step"]])
         rows[-1] += [delivery.get("reason") or "-", text]
     print("\n".join(output.table(("ID", "SENT", "FROM", "STEP", "WHY", "TEXT"), rows)))
+    if told := output.advice(rows[0][4], name):
+        say(f"{rows[0][0]}{told}")
     return 0
 
 

@@ -17,6 +17,7 @@ from cspd.errors import nearest
 from cspd.paths import AGENT_NAME, RESERVED_NAMES
 
 RestartPolicy = Literal["no", "on-success", "on-failure", "on-abnormal", "always"]
+Introduce = Literal["tool", "message", "no"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 # Shipped with CSP; a person adds more as profiles/*.toml.
@@ -27,8 +28,11 @@ PROFILE_OF_PROGRAM = {
     "gemini": "gemini",
     **dict.fromkeys(("bash", "sh", "zsh", "fish"), "shell"),
 }
+MARKDOWN = "*_`~>|<"  # at the begin of a line they mean something else
 PLACEHOLDERS = ("from", "content", "room", "to", "id")
 SIGNAL_NAMES = tuple(s.name for s in signal.Signals)
+DEFAULT_KEYWORD = "@{name}:"
+KEYWORD_NAME = re.compile(r"[^\W_][\w.-]{0,31}")
 DEFAULT_TEMPLATE = "[Context: {from} sent a message]\n{content}"
 FD_NAME = re.compile(r"[!-9;-~]{1,255}")  # systemd's FileDescriptorName=: printable ASCII without a colon
 TCP_ADDRESS = re.compile(
@@ -145,6 +149,25 @@ def is_template(_instance: Any, _attribute: Any, value: str) -> None:
         refuse(f"got {shown(value)}, expected {{content}} in it")
 
 
+def is_keyword(_instance: Any, _attribute: Any, value: str) -> None:
+    before, name, behind = value.partition("{name}")
+    if not name or "{name}" in behind or len(value) > 64 or not value.isprintable():
+        refuse(f"got {shown(value)}, expected a short text with {{name}} in it once, such as '@{{name}}:'")
+    if not before.strip() or before != before.lstrip() or before[0] in MARKDOWN or not behind.strip():
+        refuse(f"got {shown(value)}, expected a sign before {{name}} and one behind it, and none of {MARKDOWN} first")
+
+
+def are_names(_instance: Any, _attribute: Any, value: dict[str, str]) -> None:
+    problems = []
+    for name, to in value.items():
+        if not KEYWORD_NAME.fullmatch(name):
+            problems.append((name, "expected a word of up to 32 letters, digits, _ - and ."))
+        elif to not in ("all", "broadcast", "human") and (sentence := name_problem(to)):
+            problems.append((name, sentence))
+    if problems:
+        raise Invalid(*problems)
+
+
 def default_profile(command: Iterable[str], known: Collection[str] = BUILT_IN_PROFILES) -> str:
     """The profile for a program's file name; "default" for strangers and for profiles that do not exist."""
     program = PurePath(next(iter(command), "")).name
@@ -199,6 +222,8 @@ class Share:
 
     input: bool = True
     keywords: bool = True
+    keyword: str = attrs.field(default=DEFAULT_KEYWORD, validator=is_keyword)  # what a line begins with that is heard
+    names: dict[str, str] = attrs.field(factory=dict, validator=are_names)  # further names, and whom they stand for
 
 
 @attrs.frozen
@@ -230,6 +255,7 @@ class UnitConfig:
     working_directory: Path = attrs.field(default=Path("~"), converter=expanded, validator=is_absolute)
     room: str = attrs.field(default="lobby", validator=is_name)
     autostart: bool = True
+    introduce: Introduce = "tool"  # how it is told who else is in its room
     wire: bool = True  # add the profile's wiring to the command, so that the program's hooks reach us
     environment: dict[str, str] = attrs.field(factory=dict, validator=is_environment)
     restart: Restart = attrs.field(factory=Restart)
@@ -242,6 +268,10 @@ class UnitConfig:
     @profile.default
     def _profile_of_command(self) -> str:
         return default_profile(self.command)
+
+    def __attrs_post_init__(self) -> None:
+        if self.introduce == "message" and self.profile == "shell":
+            raise Invalid(("introduce", "got 'message', but a message to a shell is a command; give 'no' or 'tool'"))
 
 
 @attrs.frozen

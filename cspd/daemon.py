@@ -23,12 +23,15 @@ from cspd.control.views import agent_json
 from cspd.errors import CspError
 from cspd.gateway.history import History, open_history
 from cspd.gateway.hub import Agent, Hub
+from cspd.gateway.introducer import Introducer
+from cspd.gateway.introduction import How
 from cspd.gateway.loopguard import Limits
 from cspd.journal import about
 from cspd.keeper.client import KeeperClient
 from cspd.logtail import Entry, LogTail
 from cspd.paths import Paths, check_agent_name
-from cspd.profiles.find import examine_profile
+from cspd.profiles.find import examine_profile, find_profile
+from cspd.profiles.profile import Hook, Keywords, Profile
 from cspd.sd import Service
 from cspd.transport import listening_socket
 from cspd.unit.machine import State
@@ -40,8 +43,18 @@ log = logging.getLogger("cspd")
 DAY_SEC = 86400.0
 
 
-def gateway_agent(config: UnitConfig) -> Agent:
-    return Agent(config.name, config.room, config.deliver.expire_sec, sidecar_settings(config))
+def gateway_agent(config: UnitConfig, paths: Paths) -> Agent:
+    profile = find_profile(config.profile, paths)
+    introduce = "no" if config.introduce == "message" and profile.own_words_only else config.introduce
+    settings = sidecar_settings(config)
+    return Agent(config.name, config.room, config.deliver.expire_sec, settings, introduce, voices(config, profile))
+
+
+def voices(config: UnitConfig, profile: Profile) -> How:
+    """How this agent can speak; what CSP only hopes for is left out."""
+    hooked = config.wire and Hook.END in profile.hooks.values()
+    heard = config.share.keywords and (hooked or profile.keywords is Keywords.LINES)
+    return How(keyword=config.share.keyword if heard else "")
 
 
 @attrs.define(eq=False)
@@ -97,7 +110,7 @@ class Daemon:
         removed = sorted(set(known) - set(units))
         for name in removed:
             await self.manager.remove(name)
-            self.hub.remove_agent(name)
+            self._forget(name)
         return {
             "loaded": sorted(set(units) - set(known)),
             "changed": sorted(name for name in units if name in known and known[name] != units[name]),
@@ -117,7 +130,7 @@ class Daemon:
         self.hub.rooms.topics = {"lobby": "", **{name: room.topic for name, room in config.rooms.items()}}
 
     async def _load(self, config: UnitConfig) -> None:
-        await self.hub.add_agent(gateway_agent(config))
+        await self.hub.add_agent(gateway_agent(config, self.paths))
         await self.manager.load(config)
 
     async def load_unit(self, name: str) -> None:
@@ -130,7 +143,7 @@ class Daemon:
     async def remove_unit(self, name: str) -> None:
         if name in self.manager.units or not self.paths.unit_file(check_agent_name(name)).exists():
             await self.manager.remove(name)
-        self.hub.remove_agent(name)
+        self._forget(name)
         self.paths.unit_file(name).unlink(missing_ok=True)
 
     def about_profile(self, name: str) -> dict[str, Any]:
@@ -140,6 +153,11 @@ class Daemon:
             "profile_problem": problem,
             "tested": {"programs": list(profile.programs), "versions": list(profile.versions_tested)},
         }
+
+    def _forget(self, name: str) -> None:
+        room = self.hub.rooms.home.get(name, "")
+        self.hub.remove_agent(name)
+        self.hub.note_agent(name, {"state": "removed", "activity": None, "reason": "", "pid": None}, room=room)
 
     def log_of(self, name: str) -> list[str]:
         return [f"{time.strftime('%H:%M:%S', time.localtime(e.ts))} {e.text}" for e in self.tail.of(name)[-10:]]
@@ -179,9 +197,10 @@ async def _serve_with(
         async with trio.open_nursery() as nursery:
             await nursery.start(keeper.serve)
             for unit in loaded.units.values():
-                await hub.add_agent(gateway_agent(unit))
+                await hub.add_agent(gateway_agent(unit, paths))
             nursery.start_soon(hub.expire)
             nursery.start_soon(hub.moderator.assembly.run)
+            nursery.start_soon(Introducer(hub).run)
             nursery.start_soon(_forget_old, daemon, history)
             await nursery.start(manager.serve, list(loaded.units.values()))
             await nursery.start(serve_control, listener, services)

@@ -60,12 +60,27 @@ def test_defaults_of_the_daemon_are_the_documented_ones() -> None:
     }
 
 
+def test_keywords_and_names_of_many_shapes_are_taken() -> None:
+    for keyword in ("@{name}:", "TO {name} >", "[to:{name}]", "→ {name}:"):
+        assert Share(keyword=keyword).keyword == keyword
+    Share(names={"Reviewer.2": "beta", "team": "all", "boss": "human"})
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
         (lambda: UnitConfig("alice", ()), "expected a program"),
         (lambda: UnitConfig("alice", ("",)), "expected a program"),
         (lambda: UnitConfig("alice", ("a", "b\0")), "NUL"),
+        (lambda: UnitConfig("alice", ("bash",), introduce="message"), "a message to a shell is a command"),
+        (lambda: Share(keyword="name:"), "expected a short text with {name} in it once"),
+        (lambda: Share(keyword="@{name}{name}:"), "in it once"),
+        (lambda: Share(keyword="{name}:"), "expected a sign before {name}"),
+        (lambda: Share(keyword="@{name}"), "one behind it"),
+        (lambda: Share(keyword="> {name}:"), "none of"),
+        (lambda: Share(keyword="@{name}:\n"), "short text"),
+        (lambda: Share(names={"two words": "beta"}), "two words: expected a word"),
+        (lambda: Share(names={"x": "Beta"}), "x: got 'Beta'"),
         (lambda: UnitConfig("Alice", ("a",)), "got 'Alice'"),
         (lambda: UnitConfig("all", ("a",)), "meaning of its own"),
         (lambda: UnitConfig("a", ("a",), room="human"), "meaning of its own"),

@@ -18,12 +18,12 @@ PURE = {
     *("cspd.errors", "cspd.wire.*", "cspd.control.params", "cspctl.panes"),
     *("cspd.profiles.profile", "cspd.profiles.read", "cspd.profiles.reader", "cspd.profiles.wiring"),
     *("cspd.unit.machine", "cspd.unit.policy", "cspd.keeper.registry", "cspd.gateway.room", "cspd.gateway.inbox"),
-    *(f"cspd.gateway.{name}" for name in ("chain", "loopguard", "floor", "vote")),
+    *(f"cspd.gateway.{name}" for name in ("chain", "loopguard", "floor", "vote", "introduction")),
     *(
         f"cspd.sidecar.{name}"
         for name in (
             *("attach", "arbiter", "activity", "intent", "keystrokes", "delivery", "box", "person", "safetext"),
-            *("view", "orders", "submitted", "asciicast"),
+            *("view", "orders", "submitted", "asciicast", "turns", "speech", "voice", "residue"),
         )
     ),
 }

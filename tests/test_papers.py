@@ -19,7 +19,7 @@ import pytest
 from cspctl.main import EVERYWHERE, VERBS, Shape
 from cspd.config import DaemonConfig, UnitConfig
 from cspd.errors import EXIT_STATUS
-from cspd.profiles.profile import Activity, Box, Profile, Region, Rule, Typing, When, Wiring
+from cspd.profiles.profile import Activity, Box, Keywords, Profile, Region, Rule, Typing, When, Wiring
 
 pytestmark = pytest.mark.pure
 
@@ -141,7 +141,7 @@ def keys_of(cls: Any, place: str = "") -> Keys:
 
 def plain(default: Any) -> Any:
     match default:
-        case Activity() | Region():
+        case Activity() | Region() | Keywords():
             return default.value
         case Path():
             return str(default)
@@ -185,7 +185,7 @@ def test_the_manual_of_profiles_has_every_key_with_its_default_and_no_other() ->
     assert keys_shown("csp-profile.5") == profile_keys()
 
 
-@pytest.mark.parametrize("enumeration", [Activity, Region])
+@pytest.mark.parametrize("enumeration", [Activity, Region, Keywords])
 def test_the_manual_of_profiles_has_every_word_that_a_key_may_be(enumeration: Any) -> None:
     words = set(re.findall(r"[\w-]+", section(page("csp-profile.5"), "DESCRIPTION")))
     assert {member.value for member in enumeration} <= words

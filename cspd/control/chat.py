@@ -72,6 +72,7 @@ def chat_get(services: Services, caller: Caller, params: Params) -> Any:
                         steps[name].append({"step": "held", "reason": first["reason"], "evidence": "", "ts": event.ts})
             if event.type == "delivery":
                 entry = {key: event.data.get(key, "") for key in ("step", "reason", "evidence")}
+                entry |= {"answer": event.data["answer"]} if "answer" in event.data else {}
                 steps.setdefault(event.agent, []).append({**entry, "ts": event.ts})
         return {**message_json(message, deliveries), "steps": steps}
 

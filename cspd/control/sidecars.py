@@ -12,13 +12,16 @@ from cspd.gateway.inbox import InHand
 from cspd.gateway.link import Link
 from cspd.wire.version import PROTOCOL, check_protocol
 
+UNHEARD_MAX = 100  # names of one agent, until its sidecar connects again
+UNROUTABLE = ("no-such-agent", "nobody", "not-a-member", "no-such-room", "too-long")
+
 
 def sidecar_hello(services: Services, caller: Caller, params: Params) -> Any:
     """The one method that does not ask who the caller is by ancestry: only the keeper's word counts."""
     check_protocol(params.raw("protocol"), "sidecar")
     name, incarnation = params.text("name"), params.integer("incarnation", 0, 0, 1 << 62)
     activity, attached = params.maybe_text("activity"), params.integer("attached", 0, 0, 1 << 20)
-    entries = params.items("ledger")
+    entries, pid = params.items("ledger"), params.integer("pid", 0, 0, 1 << 31)
     params.check()
     unit = services.manager.get(name)
     in_hand = [InHand.from_wire(entry) for entry in entries]
@@ -28,7 +31,7 @@ def sidecar_hello(services: Services, caller: Caller, params: Params) -> Any:
             await unit.wait_until(lambda: unit.sidecar_pid == caller.pid)
         if scope.cancelled_caught:
             raise CspError("not-allowed", f"sidecar.hello: process {caller.pid}: not the sidecar of {name}")
-        caller.link = Link(name, caller.peer, incarnation, activity, attached=attached)
+        caller.link = Link(name, caller.peer, incarnation, activity, attached=attached, pid=pid)
         caller.nursery.start_soon(caller.link.run)
         welcome = services.hub.link(caller.link, in_hand)
         unit.notify()
@@ -46,12 +49,12 @@ def _link(caller: Caller) -> Link:
 def sidecar_step(services: Services, caller: Caller, params: Params) -> Any:
     link = _link(caller)
     message_id, step = params.text("message_id"), params.text("step")
-    reason, evidence = params.maybe_text("reason") or "", params.maybe_text("evidence") or ""
+    reason, evidence, said = (params.maybe_text(key) or "" for key in ("reason", "evidence", "answer"))
     params.check()
 
     async def answer() -> dict[str, Any]:
         if step in (*STEPS, "refused", "expired", "unknown"):
-            await services.hub.step(link.agent, message_id, step, reason, evidence)
+            await services.hub.step(link.agent, message_id, step, reason, evidence, said)
         return {}
 
     return answer()
@@ -80,15 +83,36 @@ def sidecar_line(services: Services, caller: Caller, params: Params) -> None:
 
 
 def sidecar_said(services: Services, caller: Caller, params: Params) -> Any:
-    """The agent said something to somebody by keyword. What cannot be routed is logged, the agent goes on."""
+    """The agent said something to somebody by keyword.
+
+    What cannot be routed the person is told, and not the agent: a word such as `@param:` in an answer would start a
+    turn of it.
+    """
     link = _link(caller)
-    to, content = params.text("to"), params.text("content")
+    to, content, message_id = params.text("to"), params.text("content"), params.maybe_text("message_id")
     params.check()
 
     async def answer() -> dict[str, Any]:
-        return await services.hub.post(link.agent, to, content, meta={"voice": "keyword"})
+        try:
+            return await services.hub.post(
+                link.agent, to, content, meta={"voice": "keyword"}, message_id=message_id or None
+            )
+        except CspError as exc:
+            if exc.code in UNROUTABLE:
+                _unheard(services, link, to, exc)
+            elif exc.code != "duplicate-message":  # the cspd before us took it, and could not say so any more
+                raise
+            return {}
 
     return answer()
+
+
+def _unheard(services: Services, link: Link, to: str, why: CspError) -> None:
+    """Once for each name: who writes `@param:` once writes it often."""
+    if to in link.unheard or len(link.unheard) >= UNHEARD_MAX:
+        return
+    link.unheard.add(to)
+    services.hub.note_agent(link.agent, {"to": to, "why": str(why)}, "unheard")
 
 
 def sidecar_ended(services: Services, caller: Caller, params: Params) -> None:

@@ -161,9 +161,12 @@ class History:
         )
         return self._enqueue(partial(schema.insert_message, m=accepted))
 
-    async def add_step(self, seq: int, agent: str, step: str, reason: str, evidence: str, ts: float) -> Event:
-        """Move one delivery of message `seq` on. Raises CspError: "no-such-message", "storage", "busy"."""
-        event = self._step(seq, agent, step, reason, evidence, ts)
+    async def add_step(
+        self, seq: int, agent: str, step: str, reason: str, evidence: str, ts: float, answer: str = ""
+    ) -> Event:
+        """Move one delivery of message `seq` on. `answer`: what the agent said in the turn that has ended; only the
+        event has it. Raises CspError: "no-such-message", "storage", "busy"."""
+        event = self._step(seq, agent, step, reason, evidence, ts, answer)
         return await self._enqueue(partial(schema.insert_step, event=event))
 
     def add_step_nowait(self, seq: int, agent: str, step: str, reason: str, evidence: str, ts: float) -> Event:
@@ -285,9 +288,10 @@ class History:
 
     # The queue and its writer
 
-    def _step(self, seq: int, agent: str, step: str, reason: str, evidence: str, ts: float) -> Event:
+    def _step(self, seq: int, agent: str, step: str, reason: str, evidence: str, ts: float, answer: str = "") -> Event:
         self._check_room()
         data = {"step": step, "reason": _clean(reason), "evidence": _clean(evidence)}
+        data |= {"answer": _clean(answer)} if answer else {}
         return Event(self._cursor(), ts, "delivery", "", _clean(agent), seq, data)
 
     def _cursor(self) -> int:

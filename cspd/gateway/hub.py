@@ -21,6 +21,7 @@ from cspd.gateway.feed import Feed, Published, Subscribers, everything
 from cspd.gateway.history import Accepted, Event, History, Message, as_event
 from cspd.gateway.identity import HUMAN
 from cspd.gateway.inbox import RANK, Inbox, InHand, Item
+from cspd.gateway.introduction import How
 from cspd.gateway.link import Receiver
 from cspd.gateway.moderator import Moderator
 from cspd.gateway.room import Rooms
@@ -43,6 +44,8 @@ class Agent:
     room: str
     expire_sec: float
     settings: Mapping[str, Any]  # for its sidecar
+    introduce: str = "tool"  # how it is told who is there: "tool", "message" or "no"
+    how: How = attrs.field(factory=How)
 
 
 @attrs.define(eq=False)
@@ -152,8 +155,12 @@ class Hub:
         room: str | None = None,
         meta: Mapping[str, Any] | None = None,
         reply_to: Message | None = None,
+        message_id: str | None = None,
     ) -> Awaitable[dict[str, Any]]:
-        """Take a message; the awaitable is done when it is on disk. Raises CspError and then nothing has happened."""
+        """Take a message; the awaitable is done when it is on disk. Raises CspError and then nothing has happened.
+
+        `message_id`: of a message that may come twice; the second time it raises CspError("duplicate-message").
+        """
         size = len(content.encode("utf-8", "replace"))
         if size > CONTENT_MAX:
             raise CspError("too-long", f"content: {size} bytes: the limit is {CONTENT_MAX}", "put it into a file")
@@ -161,7 +168,10 @@ class Hub:
             raise CspError("empty", "content: '': there is nothing to say", "give a text")
         route = self.rooms.route(sender, to, room)
         addressed = to if isinstance(to, str) else tuple(to)
-        said = self.moderator.stamped(_message(route.room, sender, addressed, content, meta or {}), reply_to)
+        message = _message(route.room, sender, addressed, content, meta or {})
+        if message_id is not None:
+            message = attrs.evolve(message, message_id=message_id)
+        said = self.moderator.stamped(message, reply_to)
         return self._posted(self._store(said, self.moderator.admit(said, route.recipients)), route.recipients)
 
     def _store(self, said: Message, deliveries: Mapping[str, tuple[str, str]]) -> Awaitable[Accepted]:
@@ -190,8 +200,8 @@ class Hub:
         except CspError as exc:
             log.warning("a step of a message that is not in the history: %s", exc)
 
-    async def step(self, agent: str, message_id: str, step: str, reason: str, evidence: str) -> None:
-        """A sidecar reports how far a message is; done when that is on disk.
+    async def step(self, agent: str, message_id: str, step: str, reason: str, evidence: str, answer: str = "") -> None:
+        """A sidecar reports how far a message is, and at the end of its turn the answer; done when that is on disk.
 
         Raises CspError when it could not be stored; said again, it is tried again.
         """
@@ -205,7 +215,7 @@ class Hub:
         if told not in commands and key not in self._unstored:
             return  # a repetition
         self._unstored.add(key)
-        await self.store.add_step(self._messages[message_id].seq, agent, step, reason, evidence, time.time())
+        await self.store.add_step(self._messages[message_id].seq, agent, step, reason, evidence, time.time(), answer)
         self._unstored.discard(key)
 
     def _perform(self, agent: str, commands: Sequence[inbox.Command]) -> None:
@@ -322,10 +332,12 @@ class Hub:
 
     # ------------------------------------------------------------------ events
 
-    def note_agent(self, agent: str, data: Mapping[str, Any]) -> None:
-        """An agent's state or activity has changed: an event, without waiting for the disk."""
+    def note_agent(self, agent: str, data: Mapping[str, Any], type: str = "agent", room: str | None = None) -> None:
+        """An agent's state or activity has changed: an event, without waiting for the disk. Or another `type` of it."""
         try:
-            self.store.add_event("agent", self.rooms.home.get(agent, ""), agent, data, time.time())
+            self.store.add_event(
+                type, self.rooms.home.get(agent, "") if room is None else room, agent, data, time.time()
+            )
         except CspError as exc:
             about_it = about(agent=agent)
             log.error(

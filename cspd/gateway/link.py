@@ -46,12 +46,19 @@ class Link:
     activity: str | None = None
     activity_reason: str = ""
     attached: int = 0
+    pid: int = 0  # of the agent itself
+    unheard: set[str] = attrs.Factory(set)  # names that the agent has used, and that nobody has
     _send: trio.MemorySendChannel[tuple[str, dict[str, Any]]] = attrs.field(init=False)
     _receive: trio.MemoryReceiveChannel[tuple[str, dict[str, Any]]] = attrs.field(init=False)
     _scope: trio.CancelScope = attrs.Factory(trio.CancelScope)
 
     def __attrs_post_init__(self) -> None:
         self._send, self._receive = trio.open_memory_channel[tuple[str, dict[str, Any]]](OUTGOING_MAX)
+
+    @property
+    def run_id(self) -> str:
+        """Of this run of the agent; numbers of incarnations begin anew when all that remembers them is gone."""
+        return f"{self.incarnation}-{self.pid}"
 
     async def run(self) -> None:
         with self._scope:

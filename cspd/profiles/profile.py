@@ -44,6 +44,13 @@ class Hook(enum.Enum):
     NOTE = "note"  # worth reporting, says nothing of its activity
 
 
+class Keywords(enum.Enum):
+    """Where a line that names somebody is heard."""
+
+    LINES = "lines"  # in new lines of the terminal: a line-oriented program
+    ANSWER = "answer"  # in the answers that its hooks tell: the screen would not give them back whole
+
+
 @attrs.frozen
 class When:
     """Facts of the tty that a rule asks for; None asks for nothing."""
@@ -138,6 +145,7 @@ class Profile:
     hooks: Mapping[str, Hook] = attrs.field(factory=dict)  # by "EVENT" or "EVENT:SUBJECT"
     wiring: Wiring = Wiring()
     starting_sec: float = 10.0  # a blank screen means `starting` for so long
+    keywords: Keywords = Keywords.LINES
     own_words_only: bool = False  # keywords in the output of its children are not heard: it is a shell
     poll_sec: float = 1.0  # what no output announces (who reads the tty) is looked at so often
 

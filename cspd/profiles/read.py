@@ -11,12 +11,12 @@ from typing import Any
 import attrs
 
 from cspd.errors import CspError, nearest
-from cspd.profiles.profile import Activity, Box, Hook, Profile, Region, Rule, Typing, When, Wiring, WiringFile
+from cspd.profiles.profile import Activity, Box, Hook, Keywords, Profile, Region, Rule, Typing, When, Wiring, WiringFile
 from cspd.profiles.reader import Reader, hint
 
 KEYS = (
     *("extends", "programs", "versions_tested", "rule", "drop_rules", "typing", "box", "hooks", "wiring"),
-    *("starting_sec", "poll_sec", "own_words_only"),
+    *("starting_sec", "poll_sec", "own_words_only", "keywords"),
 )
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -76,9 +76,14 @@ def _profile(reader: Reader, name: str, document: dict[str, Any], base: Profile)
         hooks=_hooks(reader, reader.table("hooks", document)) or base.hooks,
         wiring=_wiring(reader, reader.table("wiring", document)) if "wiring" in document else base.wiring,
         starting_sec=reader.seconds("starting_sec", document, base.starting_sec),
+        keywords=_keywords(reader, document.get("keywords", base.keywords.value)),
         own_words_only=reader.flag("own_words_only", document.get("own_words_only", base.own_words_only)),
         poll_sec=reader.seconds("poll_sec", document, base.poll_sec),
     )
+
+
+def _keywords(reader: Reader, value: Any) -> Keywords:
+    return Keywords(reader.choice("keywords", value, [item.value for item in Keywords], Keywords.LINES.value))
 
 
 def _rule(reader: Reader, path: str, entry: dict[str, Any]) -> Rule:

@@ -1,15 +1,18 @@
-"""What a sidecar answers when people ask about its agent: the screen as text, and why it is taken to be idle or busy.
+"""What passes between a sidecar and cspd in JSON: its answers when people ask about its agent, and its messages.
 
-Values for JSON only. What they show is `terminal`'s and `activity`'s.
+Values only. What they show is `terminal`'s, `activity`'s and `arbiter`'s.
 """
 
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import attrs
 
 from cspd.profiles.profile import Profile
 from cspd.sidecar.activity import Activity, Decision
+from cspd.sidecar.orders import Report
 from cspd.sidecar.repaint import repaint
+from cspd.sidecar.safetext import render
 from cspd.sidecar.terminal import Terminal
 from cspd.sidecar.view import View
 
@@ -54,3 +57,25 @@ def explained(profile: Profile, decision: Decision, view: View) -> dict[str, Any
         "rules": rules,
         "view": facts,
     }
+
+
+def in_hand(reports: Iterable[Report], follows: Collection[str]) -> list[dict[str, Any]]:
+    """What is known of messages, for a cspd that has just come; of those in `follows` it will hear step by step."""
+    return [
+        {"message_id": r.message_id, "step": r.step, "reason": r.reason, "follows": r.message_id in follows}
+        for r in reports
+    ]
+
+
+def to_type(template: str, message: Mapping[str, Any], mode_characters: str) -> str:
+    """The text of a message that cspd hands over, made safe and behind its header."""
+    to = message["to"]
+    return render(
+        template,
+        message["from"],
+        message["content"],
+        room=message["room"],
+        to=to if isinstance(to, str) else ", ".join(to),
+        message_id=message["message_id"],
+        mode_characters=mode_characters,
+    )

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 
 import attrs
 
-from cspd.profiles.profile import Profile
+from cspd.profiles.profile import Hook, Profile
 from cspd.sidecar.activity import Activity, Decision
-from cspd.sidecar.box import Anchor, Trace, is_empty, is_occupied
+from cspd.sidecar.box import Anchor, is_empty, is_occupied
 from cspd.sidecar.delivery import HOLDS_KEYS, Delivery, End, Phase, Scene
 from cspd.sidecar.keystrokes import EMPTIES_BOX, Kind, Piece
 from cspd.sidecar.orders import (
@@ -29,32 +29,17 @@ from cspd.sidecar.orders import (
     Report,
     SetTimer,
     TimerFired,
+    TurnAnswered,
     Write,
 )
 from cspd.sidecar.person import Person
+from cspd.sidecar.residue import Residue
+from cspd.sidecar.turns import Turn, Turns
 from cspd.sidecar.view import View
 
 FINAL = frozenset({"submitted", "turn_started", "turn_ended", "refused", "expired", "unknown"})
 
 KNOWN_MAX = 4096  # message ids that are remembered to drop duplicates
-
-
-@attrs.define
-class Turn:
-    """What the agent does about a submitted message."""
-
-    message_id: str
-    since: float
-    started: bool = False
-    urgent: bool = False
-
-
-@attrs.define
-class Residue:
-    """Text of ours that may still stand in the box after a failed attempt: nothing may be typed behind it."""
-
-    trace: Trace
-    seen: bool
 
 
 @attrs.define
@@ -69,7 +54,7 @@ class Arbiter:
     paused: bool = False
     queue: list[Outgoing] = attrs.field(factory=list)
     delivery: Delivery | None = None
-    turns: list[Turn] = attrs.field(factory=list)
+    turns: Turns = attrs.field(init=False)
     residue: Residue | None = None
     person: Person = attrs.field(init=False)
     view: View | None = None
@@ -84,6 +69,7 @@ class Arbiter:
 
     def __attrs_post_init__(self) -> None:
         self.person = Person(self.profile)
+        self.turns = Turns(answers=Hook.END in self.profile.hooks.values())
         self.person.draft.present = self.draft_suspected
 
     @property
@@ -91,19 +77,24 @@ class Arbiter:
         """Is every output worth a look? Otherwise Looked is due only when activity is decided anyway."""
         return not self.ended and bool(self.delivery or self.queue or self.turns)
 
-    def recover(self, ledger: Iterable[tuple[str, str]]) -> list[Report]:
-        """Take over from a sidecar that was killed; the ledger holds its (message id, step) in order.
+    @property
+    def wants_unread(self) -> bool:
+        """Must a view tell how much of what we wrote is unread?"""
+        return bool(self.delivery or self.residue)
+
+    def recover(self, ledger: Iterable[tuple[str, str, str]]) -> list[Report]:
+        """Take over from a sidecar that was killed; the ledger holds its (message id, step, reason) in order.
 
         What was being typed is `unknown`: neither outcome can be proved, so it is never typed again.
         """
-        last = dict(ledger)
-        for message_id, step in last.items():
+        last = {message_id: (step, reason) for message_id, step, reason in ledger}
+        for message_id, (step, reason) in last.items():
             if step in ("typing", "echoed"):
                 self._report(message_id, "unknown", "sidecar ended while typing")
             elif step in FINAL:
-                self.steps[message_id] = Report(message_id, step)
+                self.steps[message_id] = Report(message_id, step, reason)
             if step in ("submitted", "turn_started"):
-                self.turns.append(Turn(message_id, float("-inf"), step == "turn_started"))
+                self.turns.begin([Turn(message_id, float("-inf"), step == "turn_started")])
         out, self._out = self._out, []
         return [command for command in out if isinstance(command, Report)]
 
@@ -120,13 +111,15 @@ class Arbiter:
                 self._looked(view, decision, now)
             case TimerFired():
                 self._timer = None
-                if self.queue or self.delivery:
+                if self.queue or self.delivery or self.turns:
                     self._look_due = True
             case PausedSet(paused=paused):
                 self.paused = paused
                 self._consider_soon()
             case PromptAccepted(now=now, text=text):
                 self._accepted(now, text)
+            case TurnAnswered(now=now, text=text):
+                self.turns.answered(now, text)
             case AgentEnded(now=now):
                 self._agent_ended(now)
         self._expire(fact.now)
@@ -182,10 +175,12 @@ class Arbiter:
             self._report(message.message_id, "held", reason)
 
     def _report(self, message_id: str, step: str, reason: str = "", evidence: str = "") -> None:
-        last = self.steps.pop(message_id, None)
-        report = Report(message_id, step, reason, evidence)
-        self.steps[message_id] = report
-        if last is None or (last.step, last.reason) != (step, reason):
+        self._tell(Report(message_id, step, reason, evidence))
+
+    def _tell(self, report: Report) -> None:
+        last = self.steps.pop(report.message_id, None)
+        self.steps[report.message_id] = report
+        if last is None or (last.step, last.reason) != (report.step, report.reason):
             self._out.append(report)
         while len(self.steps) > KNOWN_MAX:
             oldest = next((key for key in self.steps if not self._queued(key)), None)
@@ -213,7 +208,9 @@ class Arbiter:
             return "human_typing"
         if typing.when_busy == "hold" and (decision.activity is Activity.BUSY or self.turns):
             return "busy"
-        if self.residue or decision.activity is Activity.UNKNOWN:
+        if self.residue:
+            return "leftover"
+        if decision.activity is Activity.UNKNOWN:
             return "unknown"
         # Nobody was heard typing it: the program itself may put a prompt back, or a sidecar before us was killed.
         occupied = self.view is not None and is_occupied(self.profile, self.view)
@@ -231,19 +228,20 @@ class Arbiter:
                 if not self._passing(reason):
                     self._hold(reason)
                 if reason == "busy":
-                    self._interrupt_for_urgent(view, decision)
+                    self._interrupt_for_urgent(view, decision, now)
                 return
             self._begin(view, now)
 
-    def _interrupt_for_urgent(self, view: View, decision: Decision) -> None:
+    def _interrupt_for_urgent(self, view: View, decision: Decision, now: float) -> None:
         """End the turn with the profile's key, once for an urgent message, and never a turn that is urgent itself."""
         first, key = self.queue[0], self.profile.typing.interrupt_key
         if not (key and first.urgent) or first.message_id == self._interrupted_for:
             return
         if decision.activity is not Activity.BUSY or not decision.rule or is_occupied(self.profile, view):
             return
-        if not any(turn.urgent for turn in self.turns):
+        if not any(turn.urgent for turn in self.turns.open):
             self._interrupted_for = first.message_id
+            self.turns.interrupted(now)
             self._out.append(Write(key.encode()))
 
     def _passing(self, reason: str) -> bool:
@@ -256,9 +254,7 @@ class Arbiter:
         if self.delivery is not None or now < self.person.quiet_at():
             return
         if self.residue is not None:
-            self.residue.seen = self.residue.seen or self.residue.trace.seen(view) is not None
-            if self.residue.seen and is_empty(self.profile, view, self.residue.trace.anchor):
-                self.residue = None
+            self.residue = None if self.residue.gone(view, decision, now) else self.residue
         if self.person.draft.present and is_empty(self.profile, view, self.anchor):
             self.person.draft.clear()
         idle = decision.activity is Activity.IDLE and not view.password
@@ -287,7 +283,7 @@ class Arbiter:
         scene = Scene(now, view, decision, self._dialog, keys_wait, self.person.quiet_at(), gate)
         for command in delivery.look(scene):
             if isinstance(command, Report):
-                self._report(command.message_id, command.step, command.reason, command.evidence)
+                self._tell(command)
             else:
                 self._out.append(command)
         if delivery.phase is Phase.BETWEEN and gate is not None and not self._passing(gate):
@@ -302,10 +298,10 @@ class Arbiter:
         match delivery.end:
             case End.SUBMITTED:
                 self._report_all(messages, "submitted", evidence=delivery.why)
-                self.turns += [Turn(each.message_id, delivery.entered_at, urgent=each.urgent) for each in messages]
+                self.turns.begin(Turn(each.message_id, delivery.entered_at, urgent=each.urgent) for each in messages)
                 self._follow_turns(now)
             case End.UNKNOWN:
-                self.residue = Residue(delivery.trace, delivery.phase is not Phase.ECHO)
+                self.residue = Residue(self.profile, delivery.trace, delivery.phase is not Phase.ECHO)
                 self._report_all(messages, "unknown", delivery.why)
             case End.AGAIN:
                 self.queue[:0] = messages
@@ -314,6 +310,7 @@ class Arbiter:
             self._pass(self.person.release(), None)
 
     def _accepted(self, now: float, text: str) -> None:
+        self.turns.hooked = True
         delivery = self.delivery
         waits = delivery is not None and delivery.phase in (Phase.PROOF, Phase.TURN)
         if delivery is not None and waits and delivery.trace.is_end_of(text):
@@ -325,22 +322,11 @@ class Arbiter:
         if self.delivery is not None:
             self.delivery.give_up("the agent ended before the submit was proved")
             self._settle_end(self.delivery, now)
-        self.turns.clear()
+        self.turns.open.clear()
 
     def _follow_turns(self, now: float) -> None:
-        """Started and ended turns of what was submitted."""
-        decision = self.decision
-        if decision is None:
-            return
-        for turn in list(self.turns):
-            answered = now - decision.silent_sec >= turn.since  # something came after Enter
-            if decision.activity in (Activity.BUSY, Activity.DIALOG) and not turn.started:
-                if answered or decision.rule:
-                    turn.started = True
-                    self._report(turn.message_id, "turn_started", evidence=decision.reason)
-            elif decision.activity is Activity.IDLE and (turn.started or answered):
-                self.turns.remove(turn)
-                self._report(turn.message_id, "turn_ended", evidence=decision.reason)
+        for report in self.turns.follow(self.decision, now) if self.decision is not None else ():
+            self._tell(report)
 
     # --- the person ------------------------------------------------------------------------------------
 
@@ -348,6 +334,9 @@ class Arbiter:
         self.person.noticed(fact.pieces, fact.now, fact.in_paste)
         delivery = self.delivery
         interrupts = any(piece.kind is Kind.INTERRUPT for piece in fact.pieces)
+        # A lone ESC is a part of something until the next key comes.
+        if interrupts or any(piece.kind is Kind.ESCAPE or piece.data == b"\x1b" for piece in fact.pieces):
+            self.turns.interrupted(fact.now)
         if delivery is None or delivery.phase not in HOLDS_KEYS or self._dialog:
             self._pass(fact.pieces, fact.view)
             if delivery is not None and delivery.phase is Phase.BETWEEN and interrupts:
@@ -385,10 +374,12 @@ class Arbiter:
         if self.ended:
             return []
         due = [message.expires_at for message in self.queue if message.expires_at is not None]
+        due += self.turns.deadlines()
         if self.delivery is not None:
             due += self.delivery.deadlines(self.person.quiet_at())
             if self.person.waiting:
                 due.append(self.delivery.pause_end())
         elif self.queue:
             due.append(self.person.quiet_at())
+            due += self.residue.deadlines() if self.residue else []
         return due

@@ -78,6 +78,7 @@ class Delivery:
     entered_at: float = 0.0
     enters: int = 0
     gone_since: float | None = None
+    covered_since: float | None = None  # a dialog hides where the echo would show
     lines_done: int = 0
     end: End | None = None
     why: str = ""  # reason or evidence of the end
@@ -106,6 +107,7 @@ class Delivery:
         line = self.lines.pop(0)
         self.trace = Trace.of(self.profile, view, line)
         self.phase, self.typed_at, self.enters, self.gone_since = Phase.ECHO, now, 0, None
+        self.covered_since = None
         data = line.encode()
         return Write(b"\x1b[200~" + data + b"\x1b[201~" if view.bracketed_paste else data)
 
@@ -159,7 +161,7 @@ class Delivery:
         echo_end = self.typed_at + typing.echo_timeout_sec
         match self.phase:
             case Phase.ECHO:
-                return [echo_end]
+                return [echo_end] if self.covered_since is None else []
             case Phase.SETTLE:
                 return [self.wait_until, echo_end]
             case Phase.BLOCKED:
@@ -187,8 +189,19 @@ class Delivery:
     def _echo_late(self, scene: Scene) -> bool:
         return scene.now >= self.typed_at + self.profile.typing.echo_timeout_sec
 
+    def _covered(self, scene: Scene) -> bool:
+        """Does a dialog hide the input? The time for the echo stands still while it does."""
+        if scene.dialog and self.covered_since is None:
+            self.covered_since = scene.now
+        elif not scene.dialog and self.covered_since is not None:
+            self.typed_at += scene.now - self.covered_since
+            self.covered_since = None
+        return scene.dialog
+
     def _await_echo(self, scene: Scene) -> list[Write | Report]:
-        place = None if scene.dialog else self.trace.seen(scene.view)
+        if self._covered(scene):
+            return self._report("typing", "dialog")
+        place = self.trace.seen(scene.view)
         if place is not None:
             self.phase, self.place = Phase.SETTLE, place
             # In line mode the tty itself takes Enter, however soon it comes.

@@ -1,7 +1,7 @@
-"""Hears what a line-oriented program says to others: a new line of its output that begins with `@NAME:` or `@all:`.
+"""Hears what a line-oriented program says to others: new lines of its output that begin with `@NAME:` or `@all:`.
 
-Reads raw output bytes, cut anywhere, and never hears an echo, a draft or a redraw; when in doubt it hears nothing.
-Which programs are heard, and when not to listen, is the shell's to decide.
+Reads raw output bytes, cut anywhere, and never hears an echo, a draft, a redraw or a file that is displayed; when in
+doubt it hears nothing. Which programs are heard, and when not to listen, is the shell's to decide.
 """
 
 import codecs
@@ -10,9 +10,8 @@ from collections import deque
 
 import attrs
 
-from cspd.paths import AGENT_NAME
+from cspd.sidecar.speech import Grammar, Listener, Said
 
-_SPEECH = re.compile(rf"@({AGENT_NAME.pattern}):[ ]?(.*)")
 _RUN = re.compile(r"[^\x00-\x1f\x7f-\x9f]+")
 _COLOUR = re.compile("\x1b\\[[0-9;:]*m")
 _SEQUENCE = re.compile(r"\x1b\[([0-?]*)([ -/]*)([@-~])")
@@ -25,16 +24,15 @@ LINE_MAX = 64 * 1024  # characters; the limit of a message's content
 STRING_MAX = 64 * 1024  # a longer OSC or DCS was none
 WRITTEN_MAX = 64  # lines beginning with `@name:` that are remembered as typed
 HEARINGS = 2  # of a typed line: the terminal's echo, and a program that repeats what it reads
+# A program that says something prints a little and reads its input again; a file that is displayed is long. The same
+# without a pause for AGE_SEC is judged in parts, or nobody would hear a program that always prints.
+BURST_LINES = 300
+BURST_SAID = 8
+BURST_SIZE = 256 * 1024  # characters
+AGE_SEC = 5.0
+PAUSE_SEC = 2.0  # no output for so long ends a burst, also of a program of which no rule knows whether it reads
 SHORT = 128  # most sequences; only for a longer one all that follows is copied
 LOST = 1 << 20  # rows to go until the cursor is surely at the bottom again
-
-
-@attrs.frozen
-class Said:
-    """One line for somebody; `to` is an agent's name or "all"."""
-
-    to: str
-    content: str
 
 
 @attrs.define
@@ -45,14 +43,21 @@ class _Written:
 
 @attrs.define
 class Ear:
-    """Assembles lines from the output of one incarnation.
+    """Assembles lines from the output of one incarnation, and messages from lines.
 
-    `rows`: the terminal's height. `fresh`: the first bytes begin a line (not so for a program that ran before we
+    What is heard is kept until the program pauses: only then is it known whether it said something or displayed a
+    file. `rows`: the terminal's height. `fresh`: the first bytes begin a line (not so for a program that ran before we
     listened).
     """
 
     rows: int = 40
     fresh: bool = True
+    listener: Listener = attrs.field(factory=lambda: Listener(Grammar()))
+    _said: list[Said] = attrs.field(factory=list)
+    _lines: int = 0  # since the last pause, or since it was judged last
+    _size: int = 0
+    _since: float | None = None
+    _flood: bool = False
     _decode: codecs.IncrementalDecoder = attrs.field(
         factory=lambda: codecs.getincrementaldecoder("utf-8")(errors="replace")
     )
@@ -65,19 +70,50 @@ class Ear:
     _alternate: bool = False
     _typing: str = ""
     _written: deque[_Written] = attrs.field(factory=lambda: deque(maxlen=WRITTEN_MAX))
+    _entered: deque[str] = attrs.field(factory=lambda: deque(maxlen=WRITTEN_MAX))  # since the last pause, any line
 
     def __attrs_post_init__(self) -> None:
-        self._tainted = not self.fresh
+        self._tainted = self._flood = not self.fresh
+
+    @property
+    def grammar(self) -> Grammar:
+        return self.listener.grammar
+
+    @grammar.setter
+    def grammar(self, grammar: Grammar) -> None:
+        if grammar != self.listener.grammar:
+            self._said += self.listener.cut()
+            self.listener = Listener(grammar)
+
+    @property
+    def waits(self) -> bool:
+        """Is something to be judged at the next pause?"""
+        return self._since is not None
+
+    def paused(self) -> list[Said]:
+        """The program reads its input, or has been silent for PAUSE_SEC: what it has said since the last pause."""
+        said = self._judged()
+        self._flood = False
+        self._entered.clear()
+        return said
+
+    def _judged(self) -> list[Said]:
+        said = self._said + self.listener.end()
+        self._flood = self._flood or len(said) > BURST_SAID or self._lines > BURST_LINES or self._size > BURST_SIZE
+        self._said, self._lines, self._size, self._since = [], 0, 0, None
+        return [] if self._flood else said
 
     def wrote(self, text: str) -> None:
         """This was typed into the terminal, by us or by a person, in any pieces: its echo is nobody's speech."""
+        self._said += self.listener.cut()
         text = _KEYS.sub("", text)
-        if "@" not in text and "@" not in self._typing:
+        if self.grammar.begin not in self._typing + text:
             text = self._past_lines(text)
         for run in _TYPED.findall(text):
             match run:
                 case "\r" | "\n":
                     self._remember(self._typing)
+                    self._enter(self._typing)
                     self._typing = ""
                     self._below = 0  # Enter: what the program prints now, it prints new
                 case "\x7f" | "\b":
@@ -93,13 +129,19 @@ class Ear:
         """What follows the last Enter: the lines before it speak to nobody."""
         end = max(text.rfind("\r"), text.rfind("\n")) + 1
         if end:
+            for line in re.split(r"[\r\n]", self._typing + text[:end])[-WRITTEN_MAX:]:
+                self._enter(line)
             self._typing, self._below = "", 0
         return text[end:]
 
+    def _enter(self, line: str) -> None:
+        if line.strip():
+            self._entered.append(line.strip())
+
     def _remember(self, line: str) -> None:
-        at = line.find("@")
+        at = line.find(self.grammar.begin)
         spoken = line[at:].strip() if at >= 0 else ""
-        if not _SPEECH.fullmatch(spoken):
+        if self.grammar.read(spoken) is None:
             return
         known = next((entry for entry in self._written if entry.line == spoken), None)
         if known is None:
@@ -107,9 +149,15 @@ class Ear:
         else:
             known.left = HEARINGS
 
-    def hear(self, data: bytes, *, listening: bool) -> list[Said]:
-        """What was said in lines that ended in this output. Not `listening`: its lines are followed, not heard."""
-        said: list[Said] = []
+    def hear(self, data: bytes, now: float, *, listening: bool) -> list[Said]:
+        """Take some output. Not `listening`: its lines are followed, not heard. -> as from `paused`, of a program that
+        does not pause."""
+        if self._since is None:
+            self._since = now
+        self._follow(data, listening)
+        return self._judged() if now >= self._since + AGE_SEC else []
+
+    def _follow(self, data: bytes, listening: bool) -> None:
         rest = self._open + self._decode.decode(data)
         self._open = ""
         self._tainted = self._tainted or not listening
@@ -128,37 +176,51 @@ class Ear:
                 at += size
                 continue
             if rest[at] == "\n":
-                said += self._line_ended()
+                self._line_ended()
                 self._tainted = self._tainted or not listening
             else:
                 self._char(rest[at])
             at += 1
-        return said
 
     def _skip(self, rest: str, listening: bool) -> int:
         """Where to begin: output without names and motions is passed over, or a long listing would cost seconds."""
-        if not listening or self._below or self._alternate or "@" in self._line + rest:
+        if not listening or self._below or self._alternate or self.listener.open or "```" in rest or "~~~" in rest:
+            return 0
+        if self.grammar.begin in self._line + rest:
             return 0
         if "\x1b" in _COLOUR.sub("", rest):
             return 0
         at = rest.rfind("\n") + 1
         if at:
+            self._lines += rest.count("\n")
             self._line, self._column, self._returned, self._tainted = "", 0, False, False
         return at
 
-    def _line_ended(self) -> list[Said]:
-        text = self._line.strip()
-        heard = not self._tainted
+    def _line_ended(self) -> None:
+        text, heard = self._line, not self._tainted
+        self._lines += 1
+        self._size += len(text)
         self._line, self._column, self._returned = "", 0, False
         if self._below:
             self._below -= 1
             if self._below > LOST // 2 and LOST - self._below >= self.rows:
                 self._below = 0  # after so many line feeds the cursor is at the bottom, wherever it was
         self._tainted = self._below > 0 or self._alternate
-        found = _SPEECH.fullmatch(text) if heard else None
-        if found is None or not found[2].strip() or self._is_echo(text):
-            return []
-        return [Said(found[1], found[2].strip())]
+        echo = self._shows_entered(text) or (self.grammar.read(text) is not None and self._is_echo(text.strip()))
+        if heard and not echo:
+            self._said += self.listener.line(text)
+        else:
+            self._said += self.listener.cut()
+        if len(self._said) > BURST_SAID:
+            self._flood, self._said = True, []
+
+    def _shows_entered(self, text: str) -> bool:
+        """Does a line that was typed ahead show here, behind the prompt? Each does so once."""
+        for line in self._entered:
+            if text.rstrip().endswith(line) and not self.grammar.read(line):
+                self._entered.remove(line)
+                return True
+        return False
 
     def _is_echo(self, text: str) -> bool:
         for entry in self._written:

@@ -77,13 +77,31 @@ class PromptAccepted:
 
 
 @attrs.frozen
+class TurnAnswered:
+    """The agent's own hook says that a turn is over, and what it answered."""
+
+    now: float
+    text: str
+
+
+@attrs.frozen
 class AgentEnded:
     """The agent is gone: nothing can be typed any more."""
 
     now: float
 
 
-Fact = MessageArrived | MessageWithdrawn | HumanTyped | Looked | TimerFired | PausedSet | PromptAccepted | AgentEnded
+Fact = (
+    MessageArrived
+    | MessageWithdrawn
+    | HumanTyped
+    | Looked
+    | TimerFired
+    | PausedSet
+    | PromptAccepted
+    | TurnAnswered
+    | AgentEnded
+)
 
 
 @attrs.frozen
@@ -118,6 +136,7 @@ class Report:
     step: str
     reason: str = ""
     evidence: str = ""
+    answer: str = ""  # of the turn that has ended, where the agent's hook told it
 
 
 @attrs.frozen

@@ -35,6 +35,13 @@ def make_safe(text: str) -> str:
     return text
 
 
+def legible(text: str, size: int) -> str:
+    """The text as a record: tabs stay, what a terminal would obey goes; cut behind `size` bytes of UTF-8."""
+    lines = _NEWLINES.sub("\n", text).split("\t")
+    data = _SURROGATES.sub("\ufffd", "\t".join(_FORBIDDEN.sub("", part) for part in lines)).encode()
+    return data.decode() if len(data) <= size else data[: size - len("…".encode())].decode(errors="ignore") + "…"
+
+
 def render(
     template: str,
     sender: str,

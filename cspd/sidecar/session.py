@@ -5,6 +5,7 @@ within a step. What to type and when is `arbiter`'s, what the agent is doing `ac
 """
 
 import logging
+import secrets
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -26,11 +27,13 @@ from cspd.sidecar.keystrokes import Kind as Key
 from cspd.sidecar.link import Link
 from cspd.sidecar.recorder import Recorder
 from cspd.sidecar.repaint import notification, repaint
-from cspd.sidecar.safetext import render
+from cspd.sidecar.safetext import legible
 from cspd.sidecar.sight import Sight
+from cspd.sidecar.speech import Said
 from cspd.sidecar.submitted import Submitted
 from cspd.sidecar.terminal import Terminal
 from cspd.sidecar.view import View
+from cspd.sidecar.voice import Voice
 from cspd.transport import ancestry_of, peer_of
 from cspd.wire.frames import Kind
 
@@ -41,6 +44,7 @@ LOOK_DELAY_SEC = 0.05
 ECHO_MS = 1  # line editors echo in 0.05
 NO_ECHO_SEC = 0.1
 TYPING_LOOK_SEC = 0.003  # while a message waits for its echo
+ANSWER_MAX = 16 * 1024  # bytes of an answer that the history keeps with the turn's end
 
 
 @attrs.define(eq=False)
@@ -59,7 +63,7 @@ class Session:
     scrollback_lines: int
     writer: pty.Writer
     arbiter: Arbiter = attrs.field(init=False)
-    ear: Ear = attrs.field(init=False)
+    voice: Voice = attrs.field(init=False)
     sight: Sight = attrs.field(init=False)
     clients: Clients = attrs.field(init=False)
     link: Link = attrs.field(init=False)
@@ -75,7 +79,6 @@ class Session:
     _look_at: float | None = None
     _timer_at: float | None = None
     _alarm_moved: trio.Event = attrs.Factory(trio.Event)
-    _said: int = 0
     _submitted: Submitted = attrs.Factory(Submitted)
     _welcome: bool = False  # cspd has answered our introduction
     _early: list[dict[str, Any]] = attrs.Factory(list)
@@ -83,13 +86,13 @@ class Session:
     _hook: tuple[str, Hook] | None = None  # the last that tells something of the agent's activity
     _hook_at: float = 0.0
     _notices: list[str] = attrs.Factory(list)  # for the attached terminals
-    answer: str = ""  # of the last turn, as the agent's own hook gave it
 
     def __attrs_post_init__(self) -> None:
         entries = self.box.recover_ledger()
         self.arbiter = Arbiter(self.profile, draft_suspected=self.restored and self.box.draft)
-        self._recovered = self.arbiter.recover([(entry["message_id"], entry["step"]) for entry in entries])
-        self.ear = Ear(rows=self.terminal.rows, fresh=not self.restored)
+        self._recovered = self.arbiter.recover((e["message_id"], e["step"], e.get("reason", "")) for e in entries)
+        self.voice = Voice(self.profile, Ear(rows=self.terminal.rows, fresh=not self.restored))
+        self.voice.configure(self.settings)
         self.sight = Sight(self.master, self.pid, self.terminal)
         self.clients = Clients(self)
         self.link = Link(self.control_socket, self)
@@ -127,6 +130,7 @@ class Session:
 
     def agent_ended(self) -> None:
         """Everything it said is drained: what was being typed ends here, and the screen is kept for the next one."""
+        self._say(self.voice.ended())
         self._handle(orders.AgentEnded(trio.current_time()))
         self.save()
 
@@ -134,25 +138,21 @@ class Session:
         return [line for line in self.terminal.screen_lines() if line.strip()][-10:]
 
     def _listen(self, data: bytes) -> None:
-        if not self.settings["share_keywords"]:
-            return
-        listening = not self.terminal.alternate and self.sight.in_foreground() and not self._ran_a_job()
-        for said in self.ear.hear(data, listening=listening):
-            self._said += 1
-            params = {
-                "to": said.to,
-                "content": said.content,
-                "said_id": f"{self.name}-{self.incarnation}-{self._said}",
-            }
-            self.link.report("sidecar.said", params)
+        if self.voice.by_lines:
+            jobs = self.profile.own_words_only and self.sight.ran_a_job()
+            listening = not self.terminal.alternate and self.sight.in_foreground() and not jobs
+            self._say(self.voice.output(data, trio.current_time(), listening=listening))
 
-    def _ran_a_job(self) -> bool:
-        return self.profile.own_words_only and self.sight.ran_a_job()
+    def _say(self, messages: Sequence[Said]) -> None:
+        """The id is made here: said again to the next cspd, because the one before did not answer, it is the same."""
+        for said in messages:
+            params = {"to": said.to, "content": said.content, "message_id": secrets.token_hex(10)}
+            self.link.report("sidecar.said", params)
 
     # ------------------------------------------------------------------ looking
 
     def view(self) -> View | None:
-        return self.sight.view(count_unread=self.arbiter.delivery is not None)
+        return self.sight.view(count_unread=self.arbiter.wants_unread)
 
     def _look_soon(self, delay_sec: float = LOOK_DELAY_SEC) -> None:
         at = trio.current_time() + delay_sec
@@ -172,7 +172,12 @@ class Session:
         heard = Heard(*self._hook, now - self._hook_at) if self._hook is not None else None
         decision = decide(self.profile, view, now - self._output_at, now - self._started_at, heard)
         self._decision = decision
-        waits = [decision.look_again_in, decision.poll_in if self.arbiter.queue else None]
+        self._say(self.voice.looked(decision))
+        waits = [
+            decision.look_again_in,
+            decision.poll_in if self.arbiter.queue else None,
+            self.voice.look_again_in(decision),
+        ]
         if due := [seconds for seconds in waits if seconds is not None]:
             self._look_at = now + max(min(due), 0.01)
         self._alarm_moved.set()
@@ -207,7 +212,7 @@ class Session:
                         self.sight.enter_pressed()
                     self.writer.write(data)
                     self.recorder.input(data)
-                    self.ear.wrote(data.decode("utf-8", "replace"))
+                    self.voice.ear.wrote(data.decode("utf-8", "replace"))
                 case orders.SetTimer(at):
                     self._timer_at = at
                     self._alarm_moved.set()
@@ -215,10 +220,10 @@ class Session:
                     self._timer_at = None
                 case orders.Look():
                     todo.extendleft(reversed(self._looked()))
-                case orders.Report(message_id, step, reason, evidence):
-                    self._report(message_id, step, reason, evidence)
+                case orders.Report() as report:
+                    self._report(report)
                 case orders.HumanLine(text, _):
-                    self.ear.wrote(text + "\r")
+                    self.voice.ear.wrote(text + "\r")
                     self._submitted.add(text, trio.current_time())
                     submitted = True
         if submitted:
@@ -231,10 +236,11 @@ class Session:
         if self._submitted:
             self._look_soon()
 
-    def _report(self, message_id: str, step: str, reason: str, evidence: str) -> None:
-        entry = {"message_id": message_id, "step": step, "reason": reason, "ts": time.time()}
+    def _report(self, report: orders.Report) -> None:
+        entry = {"message_id": report.message_id, "step": report.step, "reason": report.reason, "ts": time.time()}
         self.box.record(entry)
-        self.link.report("sidecar.step", {**entry, "evidence": evidence})
+        answer = {"answer": legible(report.answer, ANSWER_MAX)} if report.answer else {}
+        self.link.report("sidecar.step", {**entry, "evidence": report.evidence, **answer})
 
     async def run_alarms(self) -> None:
         """Fire the arbiter's timer and the looks at their times. An idle agent has neither."""
@@ -291,7 +297,7 @@ class Session:
             return
         self.terminal.resize(*size)
         self.recorder.resized()
-        self.ear.rows = client.rows
+        self.voice.ear.rows = client.rows
         pty.set_size(self.master, client.rows, client.columns)
         for other in self.clients.members:
             if other is not client and other.attached:
@@ -337,18 +343,13 @@ class Session:
     def introduction(self) -> dict[str, Any]:
         self._welcome = False
         known = list(self.arbiter.steps.values())[-LEDGER_KEPT:]
-        follows = self.link.reported()  # cspd will hear of these step by step, in order
-        in_hand = [
-            {"message_id": r.message_id, "step": r.step, "reason": r.reason, "follows": r.message_id in follows}
-            for r in known
-        ]
         return {
             "name": self.name,
             "incarnation": self.incarnation,
             "pid": self.pid,
             "activity": self._published.value,
             "attached": len(self.clients.members),
-            "ledger": in_hand,
+            "ledger": answers.in_hand(known, self.link.reported()),
         }
 
     def welcomed(self, answer: dict[str, Any]) -> None:
@@ -366,6 +367,7 @@ class Session:
             log.info("%s: profile %s counts from the next start", self.name, settings["profile"])
         self.settings = {**settings, "profile": self.settings["profile"]}
         self.recorder.take_settings(settings)
+        self.voice.configure(self.settings)
 
     def asked(self, method: str, params: dict[str, Any]) -> Any:
         match method:
@@ -398,23 +400,16 @@ class Session:
         if meaning is not Hook.NOTE:
             self._hook, self._hook_at = (event, meaning), now
         if meaning is Hook.PROMPT:
+            self.voice.prompted()
             self._handle(orders.PromptAccepted(now, params["prompt"]))
         elif meaning is Hook.END:
-            self.answer = params["text"]
+            self._say(self.voice.answered(params["text"], now))  # before the turn ends: it belongs to it
+            self._handle(orders.TurnAnswered(now, params["text"]))
         self._look()
 
     def _deliver(self, params: dict[str, Any]) -> None:
         now = trio.current_time()
-        to = params["to"]
-        text = render(
-            self.settings["template"],
-            params["from"],
-            params["content"],
-            room=params["room"],
-            to=to if isinstance(to, str) else ", ".join(to),
-            message_id=params["message_id"],
-            mode_characters=self.profile.typing.mode_characters,
-        )
+        text = answers.to_type(self.settings["template"], params, self.profile.typing.mode_characters)
         expires_at = now + (params["expires_ts"] - time.time())
         message = orders.Outgoing(params["message_id"], text, expires_at, params.get("urgent") is True)
         self._handle(orders.MessageArrived(now, message))

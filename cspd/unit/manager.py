@@ -335,6 +335,8 @@ def sidecar_settings(config: UnitConfig) -> dict[str, Any]:
         "share_input": config.share.input,
         "share_keywords": config.share.keywords,
         "record": attrs.asdict(config.record),
+        "keyword": config.share.keyword,
+        "keyword_names": config.share.names,
     }
 
 

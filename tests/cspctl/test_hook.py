@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from cspctl.hook import TEXT_MAX, report
+from cspctl.transcript import last_answer
 
 LIMIT_SEC = 5.0  # on a loaded machine; its own limits together are below one second
 
@@ -46,6 +47,45 @@ def test_an_event_is_told_even_when_its_json_cannot_be_read(data: bytes) -> None
 def test_a_very_long_prompt_keeps_its_end_and_a_very_long_answer_its_beginning() -> None:
     told = report("X", json.dumps({"prompt": "a" * TEXT_MAX + "end", "prompt_response": "b" * TEXT_MAX + "c"}).encode())
     assert (told["prompt"][-3:], len(told["prompt"]), len(told["text"])) == ("end", TEXT_MAX, TEXT_MAX)
+
+
+def transcript(*records: object) -> bytes:
+    return b"torn\n" + b"".join(json.dumps(record).encode() + b"\n" for record in records)
+
+
+PROMPT = {"type": "user", "content": [{"text": "do it"}]}
+RESULT = {"type": "user", "content": [{"functionResponse": {"name": "run"}}]}
+ANSWER = {"type": "gemini", "content": "@beta: slow words\n\nand more"}
+UPDATE = {"$set": {"lastUpdated": "now"}}
+
+
+@pytest.mark.pure
+def test_the_last_answer_of_a_transcript_is_the_models_newest_text_behind_the_prompt() -> None:
+    early = {"type": "gemini", "content": [{"text": "I shall "}, {"functionCall": {}}, {"text": "look"}]}
+    assert last_answer(transcript(PROMPT, early, RESULT, ANSWER, UPDATE)) == ANSWER["content"]
+    assert last_answer(transcript(PROMPT, early, {"type": "gemini", "content": ""}, RESULT)) == "I shall look"
+    assert last_answer(transcript(ANSWER, PROMPT, UPDATE)) == ""
+    assert last_answer(b"") == last_answer(b'[]\n"x"\n{"type": "gemini", "content": 7}') == ""
+
+
+@pytest.mark.real
+def test_an_answer_with_blanks_put_in_is_told_as_the_transcript_has_it(tmp_path: Path) -> None:
+    file = tmp_path / "session.jsonl"
+    about = {"prompt_response": "@beta: slow wo rds\n\nand  more", "transcript_path": str(file)}
+    assert report("AfterAgent", json.dumps(about).encode())["text"] == about["prompt_response"]
+    file.write_bytes(transcript(PROMPT, ANSWER, UPDATE))
+    assert report("AfterAgent", json.dumps(about).encode())["text"] == ANSWER["content"]
+    about["prompt_response"] = "something else"
+    assert report("AfterAgent", json.dumps(about).encode())["text"] == "something else"
+
+
+@pytest.mark.real
+def test_a_transcript_that_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    for path in (fifo, tmp_path):
+        about = {"prompt_response": "did", "transcript_path": str(path)}
+        assert report("AfterAgent", json.dumps(about).encode())["text"] == "did"
 
 
 # --- real: a process ---------------------------------------------------------------------------------------------

@@ -65,6 +65,16 @@ async def test_messages_are_given_in_the_order_in_which_they_were_taken(path: Pa
         assert sidecar.given == contents
 
 
+async def test_what_a_sidecar_says_twice_because_cspd_died_before_it_answered_is_given_once(path: Path) -> None:
+    async with hub_at(path, "bob") as hub:
+        bob = link(hub, "bob")
+        await say(hub, "bob", "hello", "human", message_id="a1b2")
+        with pytest.raises(CspError) as caught:
+            await say(hub, "bob", "hello", "human", message_id="a1b2")
+        assert caught.value.code == "duplicate-message"
+        assert bob.given == ["hello"]
+
+
 async def test_the_steps_that_a_sidecar_reports_are_kept(path: Path) -> None:
     async with hub_at(path, "bob") as hub:
         link(hub, "bob")

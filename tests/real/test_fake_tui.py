@@ -218,8 +218,9 @@ def test_nothing_is_typed_into_an_open_dialog_and_the_message_follows_when_it_is
 def test_a_dialog_that_opens_while_the_text_is_pasted_is_not_answered(fake: Fake) -> None:
     fake.start(dialog="paste")
     message_id = fake.send("it is lost")
-    fake.wait(message_id, "unknown")
+    fake.wait(message_id, "typing", reason="dialog")
     fake.tell(dialog="close")
+    fake.wait(message_id, "unknown")
     assert b"\r" not in fake.received()
     clear_the_box(fake)
     settle(fake)
@@ -275,7 +276,7 @@ def test_text_that_never_shows_gets_no_enter_and_is_never_typed_again(fake: Fake
     assert fake.received().count(b"\x1b[200~") == 1
     assert b"\r" not in fake.received()
     next_id = fake.send("the next")
-    fake.wait(next_id, "held", reason="unknown")  # the first may stand in the box: nothing is typed behind it
+    fake.wait(next_id, "held", reason="leftover")  # the first may stand in the box: nothing is typed behind it
     fake.instance.ctl("pause", fake.name)
     fake.instance.ctl("restart", fake.name)
     fake.tell(echoes=True)

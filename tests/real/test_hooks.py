@@ -45,13 +45,14 @@ def wiring(instance: Instance, name: str) -> Path:
     return instance.root / "state" / "csp" / "wiring" / name
 
 
-def run_hook(instance: Instance, name: str, event: str) -> None:
-    """Let the agent itself run the command that its wiring names for this event."""
+def run_hook(instance: Instance, name: str, event: str, about: dict[str, str] | None = None) -> str:
+    """Let the agent itself run the command that its wiring names for this event; -> the id of the message that asks."""
     table = json.loads((wiring(instance, name) / "tool.json").read_text())["hooks"]
     command = table[event][0]["hooks"][0]["command"]
     script = wiring(instance, name) / "run"
-    script.write_text(f"""echo '{{"prompt": "x"}}' | {command}; echo "hook said $?"\n""")
-    instance.ctl("send", "--to", name, "--wait", "submitted", f". {script}")
+    (wiring(instance, name) / "about").write_text(json.dumps(about or {"prompt": "x"}))
+    script.write_text(f"""{command} < {wiring(instance, name)}/about; echo "hook said $?"\n""")
+    return instance.ctl("send", "--to", name, "--wait", "submitted", f". {script}").stdout.split()[0]
 
 
 def test_a_hook_that_runs_inside_an_agent_votes_on_its_activity_and_on_no_other(tool: Instance) -> None:
@@ -76,3 +77,16 @@ def test_the_wiring_is_made_anew_at_each_start_and_gone_with_the_agent(tool: Ins
     assert "Accepted" in json.loads(file.read_text())["hooks"]
     tool.ctl("remove", "alice")
     assert not file.parent.exists()
+
+
+def test_the_answer_that_a_hook_tells_stands_in_the_history_with_the_end_of_its_turn(tool: Instance) -> None:
+    answer = "first line\n\tsecond \x1b[2J line " + "ü" * 20_000
+    message_id = run_hook(tool, "alice", "Ended", {"last_assistant_message": answer})
+
+    def end() -> dict[str, str] | None:
+        steps = tool.call("chat.get", message_id=message_id)["steps"]["alice"]
+        return next((step for step in steps if step["step"] == "turn_ended"), None)
+
+    told = eventually(end, "the turn's end")["answer"]
+    assert told.startswith("first line\n\tsecond [2J line üü")
+    assert len(told.encode()) == pytest.approx(16 * 1024, abs=3)

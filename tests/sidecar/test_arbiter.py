@@ -411,7 +411,7 @@ def test_after_unseen_text_nothing_more_is_typed_until_the_person_cleared_it() -
     terminal.run(10)
     terminal.send("m2", "another message")
     terminal.run(10)
-    assert terminal.last("m2") == Report("m2", "held", "unknown")
+    assert terminal.last("m2") == Report("m2", "held", "leftover")
     terminal.deaf = False
     terminal.type(b"\x15")
     terminal.run(4)
@@ -636,11 +636,15 @@ def test_answers_to_dialogs_and_keys_of_jobs_are_not_told(state: dict[str, bool]
 
 def test_what_was_being_typed_when_the_sidecar_died_is_unknown_and_not_typed_again() -> None:
     arbiter = Arbiter(DEFAULT)
-    ledger = [("m1", "held"), ("m1", "typing"), ("m2", "typing"), ("m2", "echoed"), ("m3", "held"), ("m4", "submitted")]
+    ledger = [
+        *(("m1", "held", "busy"), ("m1", "typing", ""), ("m2", "typing", ""), ("m2", "echoed", "")),
+        *(("m3", "held", "busy"), ("m4", "submitted", ""), ("m5", "unknown", "the agent ended")),
+    ]
     assert arbiter.recover(ledger) == [
         Report("m1", "unknown", "sidecar ended while typing"),
         Report("m2", "unknown", "sidecar ended while typing"),
     ]
+    assert arbiter.steps["m5"].reason == "the agent ended"
     terminal = Terminal(arbiter=arbiter)
     for message_id in ("m1", "m2", "m4"):
         terminal.send(message_id, "old text of " + message_id)

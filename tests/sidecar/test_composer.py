@@ -19,8 +19,11 @@ from cspd.sidecar.orders import (
     PromptAccepted,
     Report,
     SetTimer,
+    TurnAnswered,
     Write,
 )
+from cspd.sidecar.residue import EMPTY_SEC
+from cspd.sidecar.turns import ANSWER_SEC
 from cspd.sidecar.view import View
 
 pytestmark = pytest.mark.pure
@@ -45,6 +48,7 @@ class Composer:
     swallows: bool = False  # it drops what is submitted: no transcript, no turn
     dialog: bool = False
     dialog_at: float | None = None
+    drops: int = 0  # so many pastes are lost
     placeholder: bool = False
     now: float = 100.0
     output_at: float = 0.0
@@ -106,6 +110,9 @@ class Composer:
         self.output_at = self.now
         text = data.decode().replace("\x1b[200~", "").replace("\x1b[201~", "")
         if self.dialog:
+            return
+        if self.drops and data.startswith(b"\x1b[200~"):
+            self.drops -= 1
             return
         if text == "\x1b":
             self.busy_until = 0.0
@@ -203,6 +210,69 @@ def test_a_hook_with_another_prompt_proves_nothing() -> None:
     assert cli.steps() == ["typing", "echoed"]
 
 
+def accept(cli: Composer) -> None:
+    """Its hooks are wired: it says which prompt it took."""
+    cli.send()
+    cli.run(0.3)
+    cli.give(PromptAccepted(cli.now, TEXT))
+
+
+def test_the_end_of_a_turn_waits_for_the_answer_that_the_agents_hook_tells() -> None:
+    cli = Composer()
+    accept(cli)
+    cli.run(1.5)
+    assert cli.steps()[-1] == "turn_started"
+    cli.give(TurnAnswered(cli.now, "it is done"))
+    cli.run(0.1)
+    assert cli.steps() == WHOLE
+    assert cli.reports[-1].answer == "it is done"
+
+
+def test_an_answer_that_comes_while_it_still_looks_busy_is_kept_for_the_end() -> None:
+    cli = Composer(turn_sec=1.0)
+    accept(cli)
+    cli.give(TurnAnswered(cli.now, "it is done"))
+    cli.run(0.2)
+    assert cli.steps()[-1] == "turn_started"
+    cli.run(3)
+    assert (cli.reports[-1].step, cli.reports[-1].answer) == ("turn_ended", "it is done")
+
+
+def test_a_turn_without_an_answer_ends_all_the_same_and_takes_none_of_another_turn() -> None:
+    cli = Composer()
+    accept(cli)
+    cli.give(TurnAnswered(cli.now, "the first"))
+    cli.run(2)
+    cli.send("m2", "[Context: gemini sent a message]\nanother")
+    cli.run(1)
+    assert cli.steps("m2")[-1] == "turn_started"
+    cli.run(ANSWER_SEC + 1)
+    assert (cli.steps("m2")[-1], cli.reports[-1].answer) == ("turn_ended", "")
+
+
+def test_where_no_hook_was_ever_heard_no_answer_is_waited_for() -> None:
+    cli = Composer()
+    cli.send()
+    cli.run(1.5)
+    assert cli.steps() == WHOLE
+
+
+def test_nor_is_it_waited_for_after_the_person_has_ended_the_turn() -> None:
+    cli = Composer(turn_sec=30.0)
+    accept(cli)
+    cli.type(b"\x1b")
+    cli.run(2.5)
+    assert cli.steps() == WHOLE
+
+
+def test_an_urgent_message_does_not_wait_for_the_answer_of_the_turn_that_it_ended() -> None:
+    cli = Composer(turn_sec=30.0)
+    accept(cli)
+    cli.send("m2", "[Context: gemini sent a message]\nnow", urgent=True)
+    cli.run(1.5)
+    assert cli.submitted[-1].endswith("now")
+
+
 def test_an_enter_that_was_taken_for_a_newline_is_pressed_again_and_no_submit_is_claimed_before() -> None:
     cli = Composer(newline_enters=1)
     cli.send()
@@ -250,6 +320,55 @@ def test_a_dialog_between_paste_and_enter_keeps_enter_back() -> None:
     cli.run(5)
     assert cli.steps()[-3:] == WHOLE[-3:]
     assert cli.submitted == [TEXT]
+
+
+def test_the_time_for_the_echo_stands_still_while_a_dialog_hides_the_box() -> None:
+    cli = Composer(dialog_at=100.02)  # it opens when the paste is in the box and nobody has looked yet
+    cli.send()
+    cli.run(60)
+    assert (cli.steps(), cli.line) == (["typing", "typing(dialog)"], TEXT)
+    cli.dialog, cli.output_at = False, cli.now
+    cli.run(5)
+    assert cli.steps()[2:] == WHOLE[1:]
+    assert cli.submitted == [TEXT]
+
+
+def test_after_the_dialog_a_text_that_it_has_swallowed_is_missed() -> None:
+    cli = Composer(dialog_at=100.01)
+    cli.send()
+    cli.run(60)
+    cli.dialog, cli.output_at = False, cli.now
+    cli.run(4)
+    assert cli.steps() == ["typing", "typing(dialog)"]
+    cli.run(2)
+    assert cli.steps()[2:] == ["unknown(typed, not seen on the screen; not submitted)"]
+
+
+def test_after_a_text_that_never_showed_a_known_box_must_be_seen_empty_for_long() -> None:
+    cli = Composer(drops=1)
+    cli.send()
+    cli.send("m2", "[Context: gemini sent a message]\nthe next one")
+    cli.run(5 + EMPTY_SEC - 0.5)
+    assert cli.steps()[-1].startswith("unknown")
+    assert cli.steps("m2") == ["held(busy)", "held(leftover)"]
+    cli.run(3)
+    assert cli.submitted == ["[Context: gemini sent a message]\nthe next one"]
+
+
+def test_a_text_that_shows_after_all_is_no_longer_waited_for_but_left_to_the_person() -> None:
+    cli = Composer(drops=1)
+    cli.send()
+    cli.send("m2", "[Context: gemini sent a message]\nthe next one")
+    cli.run(5 + EMPTY_SEC / 2)
+    cli.line, cli.output_at = TEXT, cli.now
+    cli.run(3 * EMPTY_SEC)
+    assert cli.steps("m2")[-1] == "held(leftover)"
+    assert (cli.submitted, len(cli.keys)) == ([], 1)
+    cli.type(b"\x15")
+    cli.run(0.1)
+    cli.line = ""
+    cli.run(5)
+    assert cli.submitted == ["[Context: gemini sent a message]\nthe next one"]
 
 
 def test_a_dialog_right_behind_enter_is_waited_for_and_enter_is_not_pressed_into_it() -> None:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cspd.sidecar.intent import Ear, Said
+from cspd.sidecar.intent import AGE_SEC, BURST_LINES, BURST_SAID, Ear
+from cspd.sidecar.speech import Grammar, Listener, Said
 
 pytestmark = pytest.mark.pure
 
@@ -16,11 +17,19 @@ HI = [Said("beta", "hi there")]
 def heard(
     *chunks: str | bytes, wrote: str = "", fresh: bool = True, listening: bool = True, rows: int = 10
 ) -> list[Said]:
+    """What is heard of one burst of output, when the program pauses behind it."""
     ear = Ear(rows=rows, fresh=fresh)
+    if not fresh:
+        ear.paused()
     if wrote:
         ear.wrote(wrote)
-    data = [chunk.encode() if isinstance(chunk, str) else chunk for chunk in chunks]
-    return [said for chunk in data for said in ear.hear(chunk, listening=listening)]
+    for chunk in chunks:
+        assert ear.hear(chunk.encode() if isinstance(chunk, str) else chunk, 0.0, listening=listening) == []
+    return ear.paused()
+
+
+def said_now(ear: Ear, data: bytes, *, listening: bool = True) -> list[Said]:
+    return ear.hear(data, 0.0, listening=listening) + ear.paused()
 
 
 SPEECH = {
@@ -79,15 +88,15 @@ def test_after_a_redraw_new_lines_are_heard_again() -> None:
 
 
 def test_after_a_jump_it_hears_again_when_the_cursor_is_surely_at_the_bottom() -> None:
-    lines = "".join(f"@x: {n}\r\n" for n in range(20))
+    lines = "".join(f"@x: {n}\r\n" for n in range(12))
     assert heard("\x1b[2J\x1b[H" + lines)[0] == Said("x", "10")
 
 
 def test_after_enter_the_program_prints_anew() -> None:
     ear = Ear()
-    assert ear.hear(b"\x1b[H\x1b[2J$ ", listening=True) == []
+    assert said_now(ear, b"\x1b[H\x1b[2J$ ") == []
     ear.wrote("./say\r")
-    assert ear.hear(b"./say\r\n@beta: hi there\r\n", listening=True) == HI
+    assert said_now(ear, b"./say\r\n@beta: hi there\r\n") == HI
 
 
 def test_the_echo_of_typed_text_is_not_speech() -> None:
@@ -100,7 +109,7 @@ def test_the_echo_of_keys_and_of_a_paste_is_known_however_they_were_written() ->
         ear = Ear()
         for text in writes:
             ear.wrote(text)
-        assert ear.hear(b"@beta: hi there\r\n", listening=True) == []
+        assert said_now(ear, b"@beta: hi there\r\n") == []
 
 
 def test_a_program_that_repeats_what_it_reads_says_nothing_by_it() -> None:
@@ -121,10 +130,10 @@ def test_the_output_of_a_command_that_was_typed_is_heard() -> None:
 
 def test_lines_that_began_or_ended_while_not_listening_are_not_heard() -> None:
     ear = Ear()
-    assert ear.hear(b"@beta: hi", listening=False) == []
-    assert ear.hear(b" there\r\n@beta: hi there\r\n", listening=True) == HI
-    assert ear.hear(b"@beta: half", listening=True) == []
-    assert ear.hear(b" more\r\n", listening=False) == []
+    assert said_now(ear, b"@beta: hi", listening=False) == []
+    assert said_now(ear, b" there\r\n@beta: hi there\r\n") == HI
+    assert said_now(ear, b"@beta: half") == []
+    assert said_now(ear, b" more\r\n", listening=False) == []
 
 
 def test_the_first_piece_of_a_program_that_ran_before_is_no_line() -> None:
@@ -154,7 +163,7 @@ def test_cuts_in_plausible_output_change_nothing(parts: list[str], size: int) ->
 def test_a_long_paste_with_one_name_in_it_is_remembered_as_typed() -> None:
     ear = Ear()
     ear.wrote("words without a name\r" * 5000 + "@beta: not said" + "\r")
-    assert ear.hear(b"@beta: not said\r\n@beta: said\r\n", listening=True) == [Said("beta", "said")]
+    assert said_now(ear, b"@beta: not said\r\n@beta: said\r\n") == [Said("beta", "said")]
 
 
 def test_a_draft_of_a_megabyte_without_a_line_end_is_followed() -> None:
@@ -162,4 +171,89 @@ def test_a_draft_of_a_megabyte_without_a_line_end_is_followed() -> None:
     for _ in range(1000):
         ear.wrote("x" * 1000)
     ear.wrote("\x15@beta: typed\r")
-    assert ear.hear(b"@beta: typed\r\n", listening=True) == []
+    assert said_now(ear, b"@beta: typed\r\n") == []
+
+
+# --- messages of several lines, and where they end ----------------------------------------------------------------
+
+
+def test_a_message_goes_on_until_an_empty_line_or_the_prompt() -> None:
+    assert heard("@beta: hi\r\nthere\r\n\r\nmore\r\n") == [Said("beta", "hi\nthere")]
+    assert heard("@beta: hi\r\nthere\r\nalpha> ") == [Said("beta", "hi\nthere")]
+
+
+def test_a_message_in_brackets_holds_empty_lines() -> None:
+    assert heard("@beta: <<<\r\none\r\n\r\ntwo\r\n>>>\r\nthree\r\n") == [Said("beta", "one\n\ntwo")]
+
+
+def test_a_line_that_is_drawn_over_ends_a_message_and_is_no_part_of_it() -> None:
+    assert heard("@beta: hi there\r\n10%\r20%\r\nmore\r\n") == HI
+
+
+def test_what_is_typed_ends_a_message_so_that_no_echo_gets_into_it() -> None:
+    ear = Ear()
+    ear.hear(b"@beta: hi there\r\n", 0.0, listening=True)
+    ear.wrote("typed ahead")
+    ear.hear(b"typed ahead\r\n", 0.0, listening=True)
+    assert ear.paused() == HI
+
+
+def test_a_line_that_was_typed_ahead_shows_behind_the_prompt_and_gets_into_no_message() -> None:
+    ear = Ear()
+    ear.wrote("first()\r")
+    ear.wrote("second() # a line\r")
+    ear.hear(b"first()\r\n@beta: hi there\r\n> second() # a line\r\nits output\r\n", 0.0, listening=True)
+    assert ear.paused() == HI
+
+
+def test_a_code_block_is_not_heard() -> None:
+    assert heard("```\r\n@beta: no\r\n```\r\n@beta: hi there\r\n") == HI
+
+
+def test_another_keyword_is_heard_from_the_next_line_on() -> None:
+    ear = Ear(listener=Listener(Grammar()))
+    ear.hear(b"@beta: hi there\r\n", 0.0, listening=True)
+    ear.grammar = Grammar("TO {name}:")
+    ear.hear(b"@beta: no\r\nTO gamma: yes\r\n", 0.0, listening=True)
+    assert ear.paused() == [*HI, Said("gamma", "yes")]
+
+
+# --- files that are displayed -------------------------------------------------------------------------------------
+
+
+def test_more_messages_at_once_than_anybody_says_are_a_file_that_is_displayed() -> None:
+    lines = [f"@beta: {n}\r\n\r\n" for n in range(BURST_SAID + 1)]
+    assert len(heard(*lines[:BURST_SAID])) == BURST_SAID
+    assert heard(*lines) == []
+
+
+def test_a_message_among_more_lines_than_anybody_says_at_once_is_a_file_that_is_displayed() -> None:
+    lines = ["some line\r\n"] * BURST_LINES
+    assert heard("@beta: hi there\r\n\r\n", *lines) == []
+    assert heard("@beta: hi there\r\n\r\n", "".join(lines)) == []
+    assert heard(*lines, "@beta: hi there\r\n") == []
+
+
+def test_after_a_file_the_program_is_heard_again() -> None:
+    ear = Ear()
+    for n in range(10_000):
+        assert ear.hear(f"@all: {n}\r\n".encode(), n / 500, listening=True) == []
+    assert ear.paused() == []
+    assert said_now(ear, b"@beta: hi there\r\n") == HI
+
+
+def test_the_end_of_a_file_is_not_heard_by_a_sidecar_that_begins_in_its_middle() -> None:
+    ear = Ear(fresh=False)
+    ear.hear(b"@beta: two\r\n@beta: hi\r\n", 0.0, listening=True)
+    assert ear.paused() == []
+    assert said_now(ear, b"@beta: hi there\r\n") == HI
+
+
+def test_a_program_that_never_pauses_is_heard_after_a_while() -> None:
+    ear = Ear()
+    heard_at = []
+    for tick in range(100):
+        now = tick / 10
+        words = b"@beta: hi there\r\n" if tick == 20 else b"tick\r\n"
+        heard_at += [(now, said.to) for said in ear.hear(words, now, listening=True)]
+    assert heard_at == [(AGE_SEC, "beta")]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cspd.sidecar.safetext import DEFAULT_TEMPLATE, defuse, make_safe, render
+from cspd.sidecar.safetext import DEFAULT_TEMPLATE, defuse, legible, make_safe, render
 
 pytestmark = pytest.mark.pure
 
@@ -116,3 +116,12 @@ def test_a_text_never_begins_with_a_character_that_switches_the_programs_mode(te
 
 def test_a_template_that_begins_with_a_letter_or_bracket_stays_as_it_is() -> None:
     assert render("[{from}] {content}", "claude", "hello", mode_characters="!/#").startswith("[claude] hello")
+
+
+def test_a_record_of_an_answer_keeps_its_tabs_and_loses_what_a_terminal_would_obey() -> None:
+    assert legible("a\tb\r\n\x1b[2Jc \ud800 @x\\", 100) == "a\tb\n[2Jc \ufffd @x\\"
+
+
+@given(st.text(), st.integers(3, 200))
+def test_a_record_of_an_answer_is_never_longer_than_it_may_be(text: str, size: int) -> None:
+    assert len(legible(text, size).encode()) <= size

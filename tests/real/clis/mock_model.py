@@ -50,7 +50,7 @@ class Memory:
 
 def decide(request: Request) -> Answer:
     """The rules. A user text may ask for them anywhere: `mock: say TEXT`, `slow`, `think`, `run CMD`, `ask CMD`,
-    `call TOOL JSON`; `ask` makes also codex ask the person, by wanting out of its sandbox.
+    `call TOOL JSON`; `ask` makes also codex ask the person, by wanting out of its sandbox. `\\n` in TEXT is a new line.
     """
     spoken = [each for each in request.said if not INJECTED.match(each.text)]
     if spoken and spoken[-1].who == "tool":
@@ -59,7 +59,7 @@ def decide(request: Request) -> Answer:
     order = re.search(r"mock: (say|slow|think|run|ask|call)\b ?([^\n<]*)", text)
     match order.groups() if order else ("", ""):
         case "say", words:
-            return Answer(words)
+            return Answer(words.replace("\\n", "\n"))
         case "slow", _:
             return Answer(SLOW, pace_sec=0.8)
         case "think", _:

@@ -1,0 +1,84 @@
+"""What the agent does about submitted messages: when it begins to work on them, when it is done, what it answered.
+
+Pure, judged look by look like the rest of the arbiter, which owns it. The answer is known only where the agent's own
+hooks tell it; there the end of a turn is said when the answer is there, because it is part of it.
+"""
+
+from collections.abc import Iterable
+
+import attrs
+
+from cspd.sidecar.activity import Activity, Decision
+from cspd.sidecar.orders import Report
+
+# The hook of a turn's end takes up to 0.3 s, on a loaded machine more than two; of an interrupted turn none may come.
+ANSWER_SEC = 5.0
+
+
+@attrs.define
+class Turn:
+    """`since`: when Enter was pressed. `over_at`: since when the agent has been seen idle again."""
+
+    message_id: str
+    since: float
+    started: bool = False
+    urgent: bool = False
+    over_at: float | None = None
+
+
+@attrs.define
+class Turns:
+    """`answers`: the agent's hooks tell the answer. `hooked`: they are wired, for one was heard."""
+
+    answers: bool = False
+    hooked: bool = False
+    open: list[Turn] = attrs.field(factory=list)
+    _answer: tuple[float, str] = (float("-inf"), "")
+    _interrupted_at: float = float("-inf")
+
+    def __bool__(self) -> bool:
+        return bool(self.open)
+
+    def begin(self, turns: Iterable[Turn]) -> None:
+        self.open += turns
+
+    def answered(self, now: float, text: str) -> None:
+        """The agent's hook gave its answer: the turn is over as soon as it is seen idle."""
+        self.hooked, self._answer = True, (now, text)
+
+    def interrupted(self, now: float) -> None:
+        """No hook will tell an answer of the turn that goes on."""
+        self._interrupted_at = now
+
+    def follow(self, decision: Decision, now: float) -> list[Report]:
+        """Started and ended turns, by one look."""
+        reports = []
+        for turn in list(self.open):
+            shown = now - decision.silent_sec >= turn.since  # something came after Enter
+            if decision.activity is not Activity.IDLE:
+                turn.over_at = None
+            if decision.activity in (Activity.BUSY, Activity.DIALOG) and not turn.started:
+                if shown or decision.rule:
+                    turn.started = True
+                    reports.append(Report(turn.message_id, "turn_started", evidence=decision.reason))
+            elif decision.activity is Activity.IDLE and (turn.started or shown):
+                turn.over_at = now if turn.over_at is None else turn.over_at
+                if now >= self._ends_at(turn):
+                    self.open.remove(turn)
+                    reports.append(self._ended(turn, decision))
+        return reports
+
+    def _ended(self, turn: Turn, decision: Decision) -> Report:
+        told_at, answer = self._answer
+        return Report(
+            turn.message_id, "turn_ended", evidence=decision.reason, answer=answer if told_at >= turn.since else ""
+        )
+
+    def _ends_at(self, turn: Turn) -> float:
+        assert turn.over_at is not None
+        comes = self.answers and self.hooked and max(self._answer[0], self._interrupted_at) < turn.since
+        return turn.over_at + (ANSWER_SEC if comes else 0.0)
+
+    def deadlines(self) -> list[float]:
+        """When a look is due although nothing may have happened."""
+        return [self._ends_at(turn) for turn in self.open if turn.over_at is not None]
