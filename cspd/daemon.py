@@ -18,6 +18,8 @@ from cspd.control.call import Services
 from cspd.control.serve import serve_control
 from cspd.control.views import agent_json
 from cspd.errors import CspError
+from cspd.gateway.guestbook import GuestRecord
+from cspd.gateway.guests import Guest, Guests
 from cspd.gateway.history import History, open_history
 from cspd.gateway.hub import Agent, Hub
 from cspd.keeper.client import KeeperClient
@@ -47,6 +49,12 @@ def gateway_agent(config: UnitConfig) -> Agent:
     return Agent(config.name, config.room, config.deliver.expire_sec, sidecar_settings(config))
 
 
+def guest_agent(guest: GuestRecord) -> Agent:
+    """A guest has the defaults of a unit file, and the room and profile that it came with."""
+    config = UnitConfig(name=guest.name, command=("guest",), profile="default", room=guest.room)
+    return gateway_agent(config)
+
+
 @attrs.define(eq=False)
 class Daemon:
     """Reload and removal touch files, units and gateway; here they meet."""
@@ -55,27 +63,30 @@ class Daemon:
     config: DaemonConfig
     hub: Hub
     manager: Manager
+    guests: Guests
     tail: LogTail
     reloaded: trio.Event = attrs.Factory(trio.Event)  # replaced at each reload
     _told: dict[str, tuple[object, ...]] = attrs.Factory(dict)  # what the world was last told of each agent
 
-    def changed(self, supervised: Supervised) -> None:
+    def changed(self, member: Supervised | Guest) -> None:
         """An agent's state or activity may have changed: an event, if it has."""
-        if supervised.name not in self.hub.agents:
+        if member.name not in self.hub.agents:
             return
-        now = agent_json(self.hub, supervised)
+        now = agent_json(self.hub, member)
         facts = {key: now[key] for key in ("state", "activity", "reason", "pid")}
-        before = self._told.get(supervised.name, ())
+        before = self._told.get(member.name, ())
         if before == tuple(facts.values()):
             return
-        self._told[supervised.name] = tuple(facts.values())
+        self._told[member.name] = tuple(facts.values())
         if before[:1] != (now["state"],):
-            log.info("%s: %s%s", supervised.name, now["state"], f": {now['reason']}" if now["reason"] else "")
-        self.hub.note_agent(supervised.name, facts)
+            log.info("%s: %s%s", member.name, now["state"], f": {now['reason']}" if now["reason"] else "")
+        self.hub.note_agent(member.name, facts)
 
     async def reload(self) -> dict[str, Any]:
         """Read everything again. Raises ConfigError with all problems, and then nothing has changed."""
         daemon, units = load_all(self.paths)
+        for name in units:
+            self._check_free(name)
         known = {name: unit.unit.config for name, unit in self.manager.units.items()}
         self._take(daemon)
         for name, config in units.items():
@@ -107,7 +118,16 @@ class Daemon:
         path = self.paths.unit_file(check_agent_name(name))
         if not path.exists():
             raise CspError("no-such-agent", f"agent: {name}: {path}: no such file", f"cspctl add {name} -- COMMAND")
+        self._check_free(name)
         await self._load(read_unit(path, known_profiles(self.paths)))
+
+    def _check_free(self, name: str) -> None:
+        if name in self.guests.members:
+            raise CspError(
+                "name-taken",
+                f"agent: {name}: a guest has this name",
+                f"cspctl remove {name} forgets the guest, or choose another name",
+            )
 
     async def remove_unit(self, name: str) -> None:
         if name in self.manager.units or not self.paths.unit_file(check_agent_name(name)).exists():
@@ -138,14 +158,16 @@ async def _serve_with(paths: Paths, loaded: Loaded, hub: Hub, history: History, 
     keeper = KeeperClient(paths, lambda about: manager.keeper_list(about), lambda event: manager.keeper_event(event))
     daemon: Daemon
     manager = Manager(paths, keeper, lambda supervised: daemon.changed(supervised))
-    daemon = Daemon(paths, loaded.daemon, hub, manager, tail)
+    guests = Guests(hub, guest_agent, lambda guest: daemon.changed(guest))
+    daemon = Daemon(paths, loaded.daemon, hub, manager, guests, tail)
     daemon._take(loaded.daemon)
-    services = Services(paths, hub, manager, daemon, trio.current_time())
+    services = Services(paths, hub, manager, guests, daemon, trio.current_time())
     with listening_socket(paths.control_socket) as listener:
         async with trio.open_nursery() as nursery:
             await nursery.start(keeper.serve)
             for unit in loaded.units.values():
                 await hub.add_agent(gateway_agent(unit))
+            await guests.start()
             nursery.start_soon(hub.expire)
             nursery.start_soon(_forget_old, daemon, history)
             await nursery.start(manager.serve, list(loaded.units.values()))

@@ -8,6 +8,7 @@ import trio
 
 from cspd.control.params import Params
 from cspd.errors import CspError
+from cspd.gateway.guests import Guest, Guests
 from cspd.gateway.hub import Hub
 from cspd.gateway.identity import Identity
 from cspd.gateway.link import Link
@@ -35,19 +36,35 @@ class Services:
     paths: Paths
     hub: Hub
     manager: Manager
+    guests: Guests
     daemon: Daemon
     started_at: float  # trio's clock
+
+    def members(self) -> "list[Member]":
+        """Units and guests."""
+        return [*self.manager.units.values(), *self.guests.members.values()]
+
+    def member(self, name: str) -> "Member":
+        """Raises CspError("no-such-agent")."""
+        return self.guests.members.get(name) or self.manager.get(name)
+
+
+Member = Supervised | Guest
 
 
 @attrs.define(eq=False)
 class Caller:
-    """The connection that asks. `nursery` ends with it."""
+    """The connection that asks. `nursery` ends with it. `pid`: 0 when it is no process of this host, as far as we know.
+
+    `unidentified`: why nobody can tell who it is; then `identity` must not be believed.
+    """
 
     identity: Identity
     pid: int
     peer: RpcPeer
     nursery: trio.Nursery
     link: Link | None = None
+    unidentified: CspError | None = None
 
 
 Method = Callable[[Services, Caller, Params], Any]
@@ -64,7 +81,16 @@ def people_only(caller: Caller, what: str) -> None:
 
 
 def named_unit(services: Services, params: Params) -> Supervised:
-    """The unit that `name` names. Raises CspError: "invalid-params", "no-such-agent"."""
+    """The unit that `name` names. Raises CspError: "invalid-params", "no-such-agent", "is-guest"."""
     name = params.text("name")
     params.check()
+    if name in services.guests.members:
+        raise CspError("is-guest", f"agent: {name}: a guest: it is run by somebody else", "do that in its own terminal")
     return services.manager.get(name)
+
+
+def named_member(services: Services, params: Params) -> Member:
+    """The unit or guest that `name` names. Raises CspError: "invalid-params", "no-such-agent"."""
+    name = params.text("name")
+    params.check()
+    return services.member(name)

@@ -5,7 +5,7 @@ from typing import Any
 
 import trio
 
-from cspd.control.call import Caller, Method, Services, named_unit, people_only
+from cspd.control.call import Caller, Method, Services, named_member, people_only
 from cspd.control.params import Params
 from cspd.control.views import agent_json, event_json
 from cspd.errors import CspError, nearest
@@ -79,7 +79,7 @@ def chat_history(services: Services, caller: Caller, params: Params) -> Any:
         services.hub.rooms.check(room)
     for name in (sender, to):
         if name not in (None, HUMAN, "broadcast", "all", *services.hub.agents):
-            services.manager.get(str(name))
+            services.member(str(name))
 
     async def answer() -> dict[str, Any]:
         store = services.hub.store
@@ -128,10 +128,10 @@ def room_get(services: Services, caller: Caller, params: Params) -> Any:
 
     async def answer() -> dict[str, Any]:
         counts = await services.hub.store.counts(room)
-        members = [services.manager.units[name] for name in services.hub.rooms.members(room)]
+        members = [services.member(name) for name in services.hub.rooms.members(room)]
         return {
             **services.hub.rooms.describe(room, counts),
-            "agents": [agent_json(services.hub, unit) for unit in members],
+            "agents": [agent_json(services.hub, member) for member in members],
         }
 
     return answer()
@@ -145,7 +145,7 @@ def membership(present: bool) -> Method:
             raise CspError("invalid-params", "name: it is missing: expected an agent's name")
         if name != caller.identity.agent:
             people_only(caller, "room.join" if present else "room.leave")
-        services.manager.get(name)
+        services.member(name)
         (services.hub.rooms.join if present else services.hub.rooms.leave)(room, name)
 
         async def answer() -> dict[str, Any]:
@@ -160,7 +160,7 @@ def membership(present: bool) -> Method:
 
 
 def inbox_get(services: Services, caller: Caller, params: Params) -> Any:
-    name = named_unit(services, params).name
+    name = named_member(services, params).name
 
     async def answer() -> list[dict[str, Any]]:
         return [message_json(m, {name: d}) for m, d in await services.hub.store.pending(name)]

@@ -11,7 +11,7 @@ from typing import Any
 import trio
 
 from cspd import __version__
-from cspd.control import agents, chat, sidecars
+from cspd.control import agents, chat, guests, sidecars
 from cspd.control.call import Caller, Method, Services, people_only
 from cspd.control.params import Params
 from cspd.control.views import agent_json
@@ -42,7 +42,7 @@ def daemon_status(services: Services, caller: Caller, params: Params) -> Any:
             "cspd": {"pid": os.getpid(), "version": __version__, "uptime_sec": round(uptime, 3)},
             "keeper": {"pid": keeper.pid, "version": keeper.version},
             "gateway": {"listen": ""},
-            "agents": [agent_json(services.hub, unit) for unit in services.manager.units.values()],
+            "agents": [agent_json(services.hub, member) for member in services.members()],
             "rooms": await chat.describe_rooms(services),
         }
 
@@ -60,6 +60,7 @@ METHODS: Mapping[str, Method] = {
     "daemon.reload": daemon_reload,
     "agent.list": agents.agent_list,
     "agent.get": agents.agent_get,
+    "agent.register": guests.agent_register,
     "agent.load": agents.agent_load,
     "agent.remove": agents.agent_remove,
     "agent.start": agents.action(Manager.start, "agent.start"),

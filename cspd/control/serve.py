@@ -13,6 +13,7 @@ from cspd.control.call import Caller, Services
 from cspd.control.methods import dispatch
 from cspd.errors import CspError
 from cspd.gateway.identity import Identity, identify
+from cspd.gateway.link import Link
 from cspd.transport import LineStream, Peer, RpcPeer, ancestry_of
 from cspd.wire import rpc
 
@@ -48,11 +49,15 @@ async def serve_connection(stream: trio.SocketStream, services: Services) -> Non
     try:
         async with trio.open_nursery() as nursery:
             rpc_peer = RpcPeer(lines, f"process {peer.pid}")
-            caller = Caller(identity if isinstance(identity, Identity) else Identity(), peer.pid, rpc_peer, nursery)
+            caller = Caller(Identity(), peer.pid, rpc_peer, nursery)
+            if isinstance(identity, Identity):
+                caller.identity = identity
+            else:
+                caller.unidentified = identity
 
             def handle(request: rpc.Request) -> object:
-                if isinstance(identity, CspError) and request.method != "sidecar.hello":
-                    raise identity
+                if caller.unidentified is not None and request.method != "sidecar.hello":
+                    raise caller.unidentified
                 return dispatch(services, caller, request)
 
             await rpc_peer.serve(handle)
@@ -61,10 +66,17 @@ async def serve_connection(stream: trio.SocketStream, services: Services) -> Non
         log.debug("process %d: %s", peer.pid, group.exceptions)  # it left while we were talking
     finally:
         if caller is not None and caller.link is not None:
-            services.hub.unlink(caller.link)
-            if unit := services.manager.units.get(caller.link.agent):
-                unit.notify()
+            unlink(services, caller.link)
         await trio.aclose_forcefully(stream)
+
+
+def unlink(services: Services, link: Link) -> None:
+    """The connection of a sidecar has ended."""
+    services.hub.unlink(link)
+    try:
+        services.member(link.agent).notify()
+    except CspError:
+        pass  # it was removed, which is why the connection has ended
 
 
 def who_is(peer: Peer, services: Services) -> Identity | CspError:
@@ -72,6 +84,9 @@ def who_is(peer: Peer, services: Services) -> Identity | CspError:
     units = services.manager.units.values()
     agents = {unit.unit.pid: unit.name for unit in units if unit.unit.pid is not None}
     sidecars = {unit.sidecar_pid: unit.name for unit in units if unit.sidecar_pid is not None}
+    for name in services.guests.members:
+        if (link := services.hub.links.get(name)) is not None and link.here is not None:
+            agents[link.here.agent_pid] = sidecars[link.here.sidecar_pid] = name
     try:
         return identify(ancestry_of(peer, services.paths.control_socket), agents, sidecars, services.manager.keeper.pid)
     except CspError as exc:

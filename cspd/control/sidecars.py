@@ -6,35 +6,48 @@ import trio
 
 from cspd.control.call import INTRODUCTION_SEC, Caller, Services
 from cspd.control.chat import STEPS
+from cspd.control.guests import check_sidecar
 from cspd.control.params import Params
 from cspd.errors import CspError
+from cspd.gateway.guests import Guest
 from cspd.gateway.inbox import InHand
-from cspd.gateway.link import Link
+from cspd.gateway.link import Here, Link
+from cspd.unit.supervise import Supervised
 from cspd.wire.version import PROTOCOL, check_protocol
 
 
 def sidecar_hello(services: Services, caller: Caller, params: Params) -> Any:
-    """The one method that does not ask who the caller is by ancestry: only the keeper's word counts."""
+    """The one method that does not ask who the caller is by ancestry: of units only the keeper's word counts."""
     check_protocol(params.raw("protocol"), "sidecar")
     name, incarnation = params.text("name"), params.integer("incarnation", 0, 0, 1 << 62)
     activity, attached = params.maybe_text("activity"), params.integer("attached", 0, 0, 1 << 20)
+    agent_pid = params.integer("pid", 0, 0, 1 << 31)
     entries = params.items("ledger")
     params.check()
-    unit = services.manager.get(name)
+    member = services.member(name)
     in_hand = [InHand.from_wire(entry) for entry in entries]
+    link = Link(name, caller.peer, incarnation, activity, attached=attached)
 
     async def answer() -> dict[str, Any]:
-        with trio.move_on_after(INTRODUCTION_SEC) as scope:  # the keeper's word may still be under way
-            await unit.wait_until(lambda: unit.sidecar_pid == caller.pid)
-        if scope.cancelled_caught:
-            raise CspError("not-allowed", f"sidecar.hello: process {caller.pid}: not the sidecar of {name}")
-        caller.link = Link(name, caller.peer, incarnation, activity, attached=attached)
-        caller.nursery.start_soon(caller.link.run)
-        welcome = services.hub.link(caller.link, in_hand)
-        unit.notify()
+        if isinstance(member, Guest):
+            check_sidecar(caller, member)
+            link.here = Here(agent_pid, caller.pid) if caller.pid and agent_pid else None
+        else:
+            await _keepers_word(member, caller)
+        caller.link = link
+        caller.nursery.start_soon(link.run)
+        welcome = services.hub.link(link, in_hand)
+        member.notify()
         return {"protocol": PROTOCOL, **welcome}
 
     return answer()
+
+
+async def _keepers_word(unit: Supervised, caller: Caller) -> None:
+    with trio.move_on_after(INTRODUCTION_SEC) as scope:  # it may still be under way
+        await unit.wait_until(lambda: unit.sidecar_pid == caller.pid)
+    if scope.cancelled_caught:
+        raise CspError("not-allowed", f"sidecar.hello: process {caller.pid}: not the sidecar of {unit.name}")
 
 
 def _link(caller: Caller) -> Link:
@@ -61,14 +74,14 @@ def sidecar_activity(services: Services, caller: Caller, params: Params) -> None
     link = _link(caller)
     link.activity, link.activity_reason = params.text("activity"), params.maybe_text("reason") or ""
     params.check()
-    services.manager.get(link.agent).notify()
+    services.member(link.agent).notify()
 
 
 def sidecar_attached(services: Services, caller: Caller, params: Params) -> None:
     link = _link(caller)
     link.attached = params.integer("count", 0, 0, 1 << 20)
     params.check()
-    services.manager.get(link.agent).notify()
+    services.member(link.agent).notify()
 
 
 def sidecar_line(services: Services, caller: Caller, params: Params) -> None:

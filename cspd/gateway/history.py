@@ -17,7 +17,8 @@ import attrs
 import trio
 
 from cspd.errors import CspError
-from cspd.gateway import schema
+from cspd.gateway import guestbook, schema
+from cspd.gateway.guestbook import GuestRecord
 from cspd.gateway.schema import Accepted, Delivery, Event, Message, Record, Story, as_event, message_json
 
 __all__ = ["Accepted", "Delivery", "Event", "History", "Message", "as_event", "message_json", "open_history"]
@@ -188,6 +189,12 @@ class History:
         pair = (scope, _clean(name))
         await self._enqueue(partial(schema.set_pair, table="paused", pair=pair, present=paused))
 
+    async def keep_guest(self, guest: GuestRecord) -> None:
+        await self._enqueue(partial(guestbook.put_guest, guest=guest))
+
+    async def forget_guest(self, name: str) -> None:
+        await self._enqueue(partial(guestbook.delete_guest, name=_clean(name)))
+
     async def forget(self, before_ts: float) -> int:
         """Delete one slice of what is older than `before_ts`; returns its size. Call until it is 0."""
         return await self._enqueue(partial(schema.forget, before_ts=before_ts))
@@ -251,6 +258,10 @@ class History:
     async def paused(self) -> set[tuple[str, str]]:
         """(scope, name) of everything paused."""
         return await self._read(schema.select_paused)
+
+    async def guests(self) -> list[GuestRecord]:
+        """Oldest first."""
+        return await self._read(guestbook.select_guests)
 
     async def _read(self, select: Callable[[sqlite3.Connection], T]) -> T:
         unwanted: list[bool] = []

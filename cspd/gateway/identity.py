@@ -43,9 +43,11 @@ def identify(
             return Identity(agents[process.pid])
         if process.session in agents:
             return Identity(agents[process.session])
+        if process.pid in sidecars:
+            return Identity(sidecars[process.pid])  # of a guest, whose orphans come to its sidecar
     if not ancestry:
         raise CspError("not-identified", "sender: its process has ended: nobody can tell who it was", HINT)
-    if ancestry[0].marked or any(process.pid == keeper for process in ancestry):
+    if any(process.marked or process.pid == keeper for process in ancestry):
         raise CspError(
             "not-identified",
             f"sender: process {ancestry[0].pid}: its agent cannot be told, its parents have ended",

@@ -17,6 +17,14 @@ OUTGOING_MAX = 64  # notifications on their way; a sidecar that takes none is cu
 ANSWER_SEC = 5.0
 
 
+@attrs.frozen
+class Here:
+    """Processes of a guest that is run on this host: what descends from them speaks in its name."""
+
+    agent_pid: int
+    sidecar_pid: int
+
+
 @attrs.define(eq=False)
 class Link:
     """Sends in order without waiting; `run` must be running in the connection's nursery."""
@@ -27,6 +35,8 @@ class Link:
     activity: str | None = None
     activity_reason: str = ""
     attached: int = 0
+    here: Here | None = None
+    since: float = attrs.Factory(trio.current_time)
     _send: trio.MemorySendChannel[tuple[str, dict[str, Any]]] = attrs.field(init=False)
     _receive: trio.MemoryReceiveChannel[tuple[str, dict[str, Any]]] = attrs.field(init=False)
     _scope: trio.CancelScope = attrs.Factory(trio.CancelScope)

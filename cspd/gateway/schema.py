@@ -17,7 +17,6 @@ import attrs
 from cspd.errors import CspError
 from cspd.paths import make_private_dir
 
-VERSION = 1
 OPEN_STEPS = ("accepted", "held", "typing", "echoed")  # every other step is final
 CHECK_MAX = 256 << 20  # bytes; checking costs about 0.5 s a GB from a warm cache, too long for a restart in a second
 PREFIX_MIN = 6  # characters of a message id that may stand for the whole
@@ -46,6 +45,15 @@ TABLES = (
     """create trigger message_removed after delete on message begin
        insert into message_fts(message_fts, rowid, content) values ('delete', old.seq, old.content); end""",
 )
+
+# What later versions added, in order: the first takes a file of version 1 to version 2. Only ever added to.
+UPGRADES: tuple[tuple[str, ...], ...] = (
+    (
+        """create table guest(name text primary key, room text not null, capabilities text not null,
+           local integer not null, ts real not null) without rowid""",
+    ),
+)
+VERSION = 1 + len(UPGRADES)
 
 
 @attrs.frozen
@@ -161,9 +169,11 @@ def _make_tables(db: sqlite3.Connection, path: Path) -> None:
     if version > VERSION:
         why = f"schema {version} of a newer csp, this one knows {VERSION}"
         raise CspError("storage", f"history: {path}: {why}", "install that csp, or move the file away")
-    if version == 0:
-        for table in TABLES:
-            db.execute(table)
+    steps = (TABLES, *UPGRADES)  # a step is the way to the version of its number, from 1
+    for statements in steps[version:]:
+        for statement in statements:
+            db.execute(statement)
+    if version < VERSION:
         db.execute(f"pragma user_version={VERSION}")
     db.execute("commit")
 
