@@ -43,11 +43,10 @@ def identify(
             return Identity(agents[process.pid])
         if process.session in agents:
             return Identity(agents[process.session])
-        if process.pid in sidecars:
-            return Identity(sidecars[process.pid])  # of a guest, whose orphans come to its sidecar
     if not ancestry:
         raise CspError("not-identified", "sender: its process has ended: nobody can tell who it was", HINT)
-    if any(process.marked or process.pid == keeper for process in ancestry):
+    # to the keeper come orphans of units, to a guest's sidecar those of the guest
+    if any(process.marked or process.pid == keeper or process.pid in sidecars for process in ancestry):
         raise CspError(
             "not-identified",
             f"sender: process {ancestry[0].pid}: its agent cannot be told, its parents have ended",
