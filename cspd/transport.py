@@ -1,6 +1,7 @@
 """Unix sockets under trio: bounded lines, JSON-RPC both ways on them, private listeners, peer credentials.
 
 What the methods mean is left to the callers. A send that was cut short closes the stream: half a line is on the wire.
+`RpcPeer` runs on anything that carries `Lines`; `web.websocket` has the other one.
 """
 
 import inspect
@@ -11,7 +12,7 @@ import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import attrs
 import trio
@@ -84,6 +85,14 @@ def _is_marked(pid: int, control_socket: Path) -> bool:
         return socket_is_ours and any(word.startswith(b"CSP_AGENT=") for word in words)
     except OSError:
         return False  # another user's: init, a login manager
+
+
+class Lines(Protocol):
+    """A connection that carries whole JSON-RPC messages, each of them a line."""
+
+    def lines(self) -> AsyncGenerator[bytes | Oversize, None]: ...
+    async def send(self, data: bytes) -> None: ...
+    async def aclose(self) -> None: ...
 
 
 @attrs.define
@@ -159,18 +168,27 @@ def listening_socket(path: Path) -> socket.socket:
     return sock
 
 
+class Asking(Protocol):
+    """The other side of a connection, as methods see it. Each raises CspError("unreachable") when it has gone."""
+
+    async def call(self, method: str, params: Mapping[str, Any]) -> Any: ...
+    async def notify(self, method: str, params: Mapping[str, Any]) -> None: ...
+    async def send_lines(self, data: bytes) -> None: ...
+    async def aclose(self) -> None: ...
+
+
 Handler = Callable[[rpc.Request], Any]
 """Called in the order of arrival. What it returns is the result; an awaitable is awaited beside the next requests."""
 
 
 @attrs.define
 class RpcPeer:
-    """JSON-RPC both ways on one line stream: `serve` answers the other side, `call` and `notify` ask it.
+    """JSON-RPC both ways on one connection: `serve` answers the other side, `call` and `notify` ask it.
 
     Calls work only while `serve` runs; when the connection ends they raise CspError("unreachable").
     """
 
-    lines: LineStream
+    lines: Lines
     name: str  # for messages: "cspd", "sidecar claude"
     _waiting: dict[int, "trio.MemorySendChannel[rpc.Response]"] = attrs.Factory(dict)
     _next_id: int = 1
@@ -195,7 +213,14 @@ class RpcPeer:
         return response.result
 
     async def notify(self, method: str, params: Mapping[str, Any]) -> None:
-        await self._send(rpc.request(method, params))
+        await self.send_lines(rpc.request(method, params))
+
+    async def send_lines(self, data: bytes) -> None:
+        """Whole messages that are encoded already, because several peers get the same."""
+        await self._send(data)
+
+    async def aclose(self) -> None:
+        await self.lines.aclose()
 
     async def serve(self, handle: Handler) -> None:
         """Read until the other side closes. An unexpected exception of a handler is a bug and propagates."""

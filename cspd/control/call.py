@@ -13,7 +13,7 @@ from cspd.gateway.hub import Hub
 from cspd.gateway.identity import Identity
 from cspd.gateway.link import Link
 from cspd.paths import Paths
-from cspd.transport import RpcPeer
+from cspd.transport import Asking
 from cspd.unit.manager import Manager
 from cspd.unit.supervise import Supervised
 
@@ -61,7 +61,7 @@ class Caller:
 
     identity: Identity
     pid: int
-    peer: RpcPeer
+    peer: Asking
     nursery: trio.Nursery
     link: Link | None = None
     unidentified: CspError | None = None

@@ -1,11 +1,13 @@
 """Serves the method table on cspd.sock: one task a connection, identity taken once from the kernel.
 
 A peer that breaks off, sends nonsense or asks for what is refused costs only its own connection or an error reply.
+`converse` is the same for every connection that carries JSON-RPC both ways: `web` has WebSockets.
 """
 
 import logging
 import os
 import socket
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -44,12 +46,24 @@ async def serve_connection(stream: trio.SocketStream, services: Services) -> Non
     if peer.uid not in (os.getuid(), 0):  # the directory's mode keeps others out already
         await lines.aclose()
         return
-    identity = who_is(peer, services)
+    try:
+        await converse(RpcPeer(lines, f"process {peer.pid}"), who_is(peer, services), peer.pid, services)
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+async def converse(
+    peer: RpcPeer,
+    identity: Identity | CspError,
+    pid: int,
+    services: Services,
+    beside: Callable[[Caller], Awaitable[None]] | None = None,
+) -> None:
+    """Answer one peer until it leaves; `beside` runs as long. An error for an identity is for each of its requests."""
     caller = None
     try:
         async with trio.open_nursery() as nursery:
-            rpc_peer = RpcPeer(lines, f"process {peer.pid}")
-            caller = Caller(Identity(), peer.pid, rpc_peer, nursery)
+            caller = Caller(Identity(), pid, peer, nursery)
             if isinstance(identity, Identity):
                 caller.identity = identity
             else:
@@ -60,14 +74,15 @@ async def serve_connection(stream: trio.SocketStream, services: Services) -> Non
                     raise caller.unidentified
                 return dispatch(services, caller, request)
 
-            await rpc_peer.serve(handle)
+            if beside is not None:
+                nursery.start_soon(beside, caller)
+            await peer.serve(handle)
             nursery.cancel_scope.cancel()
     except* CspError as group:
-        log.debug("process %d: %s", peer.pid, group.exceptions)  # it left while we were talking
+        log.debug("%s: %s", peer.name, group.exceptions)  # it left while we were talking
     finally:
         if caller is not None and caller.link is not None:
             unlink(services, caller.link)
-        await trio.aclose_forcefully(stream)
 
 
 def unlink(services: Services, link: Link) -> None:

@@ -1,17 +1,18 @@
-"""One connected sidecar: what cspd asks of it. What the sidecar reports comes in through `control.methods`.
+"""What stands for an agent while it is connected, and one of the two kinds of it: its sidecar.
 
-A link lives as long as its connection; the hub holds at most one for each agent.
+What the sidecar reports comes in through `control.methods`. A link lives as long as its connection; the hub holds at
+most one for each agent. The other kind, a program that takes its messages itself, is `web.client`.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import trio
 
 from cspd.errors import CspError
 from cspd.gateway.history import Message
-from cspd.transport import RpcPeer
+from cspd.transport import Asking
 
 OUTGOING_MAX = 64  # notifications on their way; a sidecar that takes none is cut off and comes back with its ledger
 ANSWER_SEC = 5.0
@@ -25,12 +26,30 @@ class Here:
     sidecar_pid: int
 
 
+class Receiver(Protocol):
+    """Who takes an agent's messages now. None of these waits, but for `ask`."""
+
+    @property
+    def agent(self) -> str: ...
+    @property
+    def activity(self) -> str | None: ...
+    @property
+    def activity_reason(self) -> str: ...
+    @property
+    def attached(self) -> int: ...
+
+    def give(self, message: Message, expires_ts: float) -> None: ...
+    def post(self, method: str, params: dict[str, Any]) -> None: ...
+    def cut(self) -> None: ...
+    async def ask(self, method: str, params: Mapping[str, Any]) -> Any: ...
+
+
 @attrs.define(eq=False)
 class Link:
     """Sends in order without waiting; `run` must be running in the connection's nursery."""
 
     agent: str
-    peer: RpcPeer
+    peer: Asking
     incarnation: int
     activity: str | None = None
     activity_reason: str = ""
@@ -48,7 +67,7 @@ class Link:
         with self._scope:
             async for method, params in self._receive:
                 await self.peer.notify(method, params)
-        await self.peer.lines.aclose()
+        await self.peer.aclose()
 
     def post(self, method: str, params: dict[str, Any]) -> None:
         try:
