@@ -7,9 +7,10 @@ import trio
 
 from cspd.control.call import Caller, Method, Services, named_member, people_only
 from cspd.control.params import Params
-from cspd.control.views import agent_json, event_json
+from cspd.control.views import agent_json, as_line
 from cspd.errors import CspError, nearest
-from cspd.gateway.history import Event, message_json
+from cspd.gateway.feed import Published, check_cursor, in_parts
+from cspd.gateway.history import message_json
 from cspd.gateway.identity import HUMAN
 
 HISTORY_MAX = 10_000
@@ -96,9 +97,12 @@ def events_subscribe(services: Services, caller: Caller, params: Params) -> Any:
     if room is not None:
         services.hub.rooms.check(room)
     cursor = services.hub.store.committed_cursor
+    if since is not None:
+        check_cursor(services.hub.store, since)
 
-    async def send(event: Event) -> None:
-        await caller.peer.notify("event", event_json(event))
+    async def send(batch: list[Published]) -> None:
+        for part in in_parts(batch, as_line):
+            await caller.peer.send_lines(part)
 
     async def follow() -> None:
         try:
@@ -106,7 +110,7 @@ def events_subscribe(services: Services, caller: Caller, params: Params) -> Any:
         except CspError as exc:
             if exc.code != "unreachable":
                 await caller.peer.notify("event", {"type": "dropped", "reason": exc.sentence, "hint": exc.hint})
-            await caller.peer.lines.aclose()
+            await caller.peer.aclose()
 
     caller.nursery.start_soon(follow)
     return {"cursor": cursor}

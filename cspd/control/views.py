@@ -4,11 +4,13 @@ from typing import Any
 
 import trio
 
+from cspd.gateway.feed import Published
 from cspd.gateway.guests import Guest
 from cspd.gateway.history import Event
 from cspd.gateway.hub import Hub
 from cspd.unit.machine import State
 from cspd.unit.supervise import Supervised
+from cspd.wire import rpc
 
 
 def agent_json(hub: Hub, member: Supervised | Guest) -> dict[str, Any]:
@@ -69,6 +71,11 @@ def unit_json(hub: Hub, supervised: Supervised) -> dict[str, Any]:
         "activity_reason": link.activity_reason if link else "",
         "guest": False,
     }
+
+
+def as_line(published: Published) -> bytes:
+    """An `event` notification."""
+    return rpc.request("event", event_json(published.event) | ({"again": True} if published.again else {}))
 
 
 def event_json(event: Event) -> dict[str, Any]:

@@ -114,6 +114,7 @@ class History:
     _busy_sec: float
     next_cursor: int = 0
     committed_cursor: int = 0  # up to here all is on disk (or failed): replay ends here, live begins behind it
+    forgotten_cursor: int = 0  # up to here some are deleted
     commits: int = 0
     _queue: list[_Append[Any]] = attrs.field(factory=list)
     _wake: trio.Event = attrs.field(factory=trio.Event)
@@ -124,6 +125,7 @@ class History:
     def __attrs_post_init__(self) -> None:
         self.committed_cursor = schema.last_cursor(self._db)
         self.next_cursor = self.committed_cursor + 1
+        self.forgotten_cursor = schema.forgotten_cursor(self._db)
 
     # Appending: the answer comes after COMMIT
 
@@ -197,7 +199,14 @@ class History:
 
     async def forget(self, before_ts: float) -> int:
         """Delete one slice of what is older than `before_ts`; returns its size. Call until it is 0."""
-        return await self._enqueue(partial(schema.forget, before_ts=before_ts))
+        count, self.forgotten_cursor = await self._enqueue(partial(schema.forget, before_ts=before_ts))
+        return count
+
+    async def add_token(self, hash: str, agent: str, made_ts: float) -> None:
+        await self._enqueue(partial(schema.insert_token, hash=hash, agent=_clean(agent), made_ts=made_ts))
+
+    async def remove_tokens(self, hashes: Collection[str]) -> None:
+        await self._enqueue(partial(schema.delete_tokens, hashes=hashes))
 
     # Reading: in threads of their own; a cancelled one stops
 
@@ -262,6 +271,10 @@ class History:
     async def guests(self) -> list[GuestRecord]:
         """Oldest first."""
         return await self._read(guestbook.select_guests)
+
+    async def tokens(self) -> list[tuple[str, str, float]]:
+        """(hash, agent, made_ts) of each, oldest first."""
+        return await self._read(schema.select_tokens)
 
     async def _read(self, select: Callable[[sqlite3.Connection], T]) -> T:
         unwanted: list[bool] = []

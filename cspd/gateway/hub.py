@@ -16,18 +16,17 @@ import trio
 
 from cspd.errors import CspError
 from cspd.gateway import inbox
+from cspd.gateway.feed import Feed, Published, Subscribers, everything
 from cspd.gateway.history import Accepted, Event, History, Message, as_event
 from cspd.gateway.identity import HUMAN
 from cspd.gateway.inbox import RANK, Inbox, InHand, Item
-from cspd.gateway.link import Link
+from cspd.gateway.link import Receiver
 from cspd.gateway.room import Rooms
 
 log = logging.getLogger("cspd.hub")
 
 CONTENT_MAX = 64 * 1024  # bytes of UTF-8
 META_MAX = 8 * 1024
-SUBSCRIBER_MAX = 1024  # events that a subscriber may be behind; then it is dropped and comes back with its cursor
-REPLAY_BATCH = 500
 MESSAGES_MAX = 4096
 CLOCK_CHECK_SEC = 3600.0
 
@@ -43,15 +42,6 @@ class Agent:
 
 
 @attrs.define(eq=False)
-class Subscriber:
-    """Live events on their way to one connection. `lost` is set when it fell too far behind."""
-
-    room: str | None
-    send: trio.MemorySendChannel[Event]
-    lost: bool = False
-
-
-@attrs.define(eq=False)
 class Hub:
     """Sync methods change state at once and in order; what must wait for the disk is returned as an awaitable."""
 
@@ -59,11 +49,11 @@ class Hub:
     rooms: Rooms = attrs.Factory(Rooms)
     agents: dict[str, Agent] = attrs.Factory(dict)
     inboxes: dict[str, Inbox] = attrs.Factory(dict)
-    links: dict[str, Link] = attrs.Factory(dict)
+    links: dict[str, Receiver] = attrs.Factory(dict)
     paused: set[str] = attrs.Factory(set)
     last_lines: dict[str, list[str]] = attrs.Factory(dict)  # of agents that have ended
     _messages: dict[str, Message] = attrs.Factory(dict)  # under way: in some inbox, or their turn goes on
-    _subscribers: set[Subscriber] = attrs.Factory(set)
+    subscribers: Subscribers = attrs.Factory(Subscribers)
     # By message id, for those who wait for a step of it; gone when the last of them is.
     _waited: WeakValueDictionary[str, trio.Event] = attrs.Factory(WeakValueDictionary)
     _unstored: set[tuple[str, str, str]] = attrs.Factory(set)  # (agent, message, step) that the disk did not take
@@ -110,7 +100,7 @@ class Hub:
         if link := self.links.pop(name, None):
             link.cut()
 
-    def link(self, link: Link, ledger: Sequence[InHand]) -> dict[str, Any]:
+    def link(self, link: Receiver, ledger: Sequence[InHand]) -> dict[str, Any]:
         """A sidecar has connected: -> what it must know. Its messages follow."""
         box = self._inbox(link.agent)
         before = self.links.get(link.agent)
@@ -122,7 +112,7 @@ class Hub:
         self._perform(link.agent, box.link(ledger))
         return {"settings": dict(self.agents[link.agent].settings), "paused": self._is_paused(link.agent)}
 
-    def unlink(self, link: Link) -> None:
+    def unlink(self, link: Receiver) -> None:
         if self.links.get(link.agent) is not link:
             return
         del self.links[link.agent]
@@ -130,7 +120,7 @@ class Hub:
             self._perform(link.agent, self.inboxes[link.agent].unlink())
             self._expiry.set()  # what came back from the sidecar is ours to end
 
-    def linked(self, name: str) -> Link:
+    def linked(self, name: str) -> Receiver:
         """Raises CspError("not-active") when no sidecar is there."""
         link = self.links.get(name)
         if link is None:
@@ -313,8 +303,7 @@ class Hub:
             if isinstance(record, Accepted) and record.deliveries:
                 self._deliver(record)
             event = as_event(record)
-            for subscriber in list(self._subscribers):
-                self._publish(subscriber, event)
+            self.subscribers.publish(event)
             news = self._waited.pop(event.data["message_id"], None) if event.type == "delivery" else None
             if news is not None:
                 news.set()
@@ -330,51 +319,16 @@ class Hub:
             self._perform(name, box.posted(item))
         self._expiry.set()
 
-    def _publish(self, subscriber: Subscriber, event: Event) -> None:
-        if subscriber.room not in (None, event.room):
-            return
-        try:
-            subscriber.send.send_nowait(event)
-        except (trio.WouldBlock, trio.BrokenResourceError):
-            subscriber.lost = True
-            subscriber.send.close()
-            self._subscribers.discard(subscriber)
-
-    async def follow(self, since: int | None, room: str | None, send: Callable[[Event], Awaitable[None]]) -> None:
-        """Send everything after `since` (None: from now on), without gap or duplicate, until cancelled.
-
-        Raises CspError("too-slow") when the other side is SUBSCRIBER_MAX events behind.
-        """
-        outgoing, incoming = trio.open_memory_channel[Event](SUBSCRIBER_MAX)
-        subscriber = Subscriber(room, outgoing)
-        self._subscribers.add(subscriber)
-        try:
-            reached = self.store.committed_cursor
-            if since is not None:
-                await self._replay(since, reached, room, send)
-            async for event in incoming:
-                if event.cursor > reached:
-                    await send(event)
-            raise CspError(
-                "too-slow",
-                f"events: {SUBSCRIBER_MAX} of them were not read: dropped",
-                "subscribe again with the last cursor",
-            )
-        finally:
-            self._subscribers.discard(subscriber)
-
-    async def _replay(
-        self, since: int, reached: int, room: str | None, send: Callable[[Event], Awaitable[None]]
+    async def follow(
+        self,
+        since: int | None,
+        room: str | None,
+        send: Callable[[list[Published]], Awaitable[None]],
+        feed: Feed | None = None,
     ) -> None:
-        while True:
-            batch = await self.store.events(since, REPLAY_BATCH, room)
-            for event in batch:
-                if event.cursor > reached:
-                    return
-                await send(event)
-                since = event.cursor
-            if len(batch) < REPLAY_BATCH:
-                return
+        """Send everything behind `since` (None: from now on) that `feed` wants: see `Subscribers.follow`."""
+        feed = feed or Feed(everything if room is None else lambda event: event.room == room)
+        await self.subscribers.follow(self.store, feed, since, room, send)
 
 
 def new_message_id() -> str:

@@ -52,6 +52,13 @@ UPGRADES: tuple[tuple[str, ...], ...] = (
         """create table guest(name text primary key, room text not null, capabilities text not null,
            local integer not null, ts real not null) without rowid""",
     ),
+    (
+        # the highest cursor that `forget` has deleted: whoever asks for what came behind a lower one missed something
+        "create table forgotten(cursor integer not null)",
+        "insert into forgotten values (0)",
+        # `hash`: SHA-256 in hex of what the agent holds
+        "create table token(hash text primary key, agent text not null, made_ts real not null) without rowid",
+    ),
 )
 VERSION = 1 + len(UPGRADES)
 
@@ -212,6 +219,7 @@ def _begin_behind(db: sqlite3.Connection, aside: Path) -> None:
     """
     event = Event(int(time.time()), time.time(), "history", "", "", None, {"quarantined": str(aside)})
     insert_event(db, event)
+    db.execute("update forgotten set cursor = ?", (event.cursor - 1,))
 
 
 # Writing: each call is one row of a transaction that the caller has begun. A refusal is returned, not raised,
@@ -261,8 +269,8 @@ def set_pair(db: sqlite3.Connection, table: str, pair: tuple[str, str], present:
         db.execute(f"delete from {table} where ({columns}) = (?, ?)", pair)
 
 
-def forget(db: sqlite3.Connection, before_ts: float) -> int:
-    """Delete up to FORGET_SLICE records older than `before_ts`; returns how many.
+def forget(db: sqlite3.Connection, before_ts: float) -> tuple[int, int]:
+    """Delete up to FORGET_SLICE records older than `before_ts`: -> how many, and the highest cursor ever deleted.
 
     Stays: what still waits for somebody, and the newest event, from which the cursors go on after a restart.
     """
@@ -274,7 +282,9 @@ def forget(db: sqlite3.Connection, before_ts: float) -> int:
     ).fetchall()
     db.executemany("delete from message where seq = ?", [(c,) for c, type_ in rows if type_ == "message"])
     db.executemany("delete from event where cursor = ?", [(c,) for c, _ in rows])
-    return len(rows)
+    if rows:
+        db.execute("update forgotten set cursor = max(cursor, ?)", (rows[-1][0],))
+    return len(rows), forgotten_cursor(db)
 
 
 _TERMS: Mapping[str, str] = {
@@ -371,6 +381,23 @@ def select_paused(db: sqlite3.Connection) -> set[tuple[str, str]]:
 
 def last_cursor(db: sqlite3.Connection) -> int:
     return int(db.execute("select max(cursor) from event").fetchone()[0] or 0)
+
+
+def forgotten_cursor(db: sqlite3.Connection) -> int:
+    """The highest cursor that was ever deleted; 0 when none was."""
+    return int(db.execute("select cursor from forgotten").fetchone()[0])
+
+
+def insert_token(db: sqlite3.Connection, hash: str, agent: str, made_ts: float) -> None:
+    db.execute("insert into token values (?, ?, ?)", (hash, agent, made_ts))
+
+
+def delete_tokens(db: sqlite3.Connection, hashes: Iterable[str]) -> None:
+    db.executemany("delete from token where hash = ?", [(hash,) for hash in hashes])
+
+
+def select_tokens(db: sqlite3.Connection) -> list[tuple[str, str, float]]:
+    return db.execute("select hash, agent, made_ts from token order by made_ts, hash").fetchall()
 
 
 def _stories(db: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) -> list[Story]:

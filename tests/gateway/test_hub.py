@@ -13,10 +13,12 @@ import trio
 import trio.testing
 
 from cspd.errors import CspError
+from cspd.gateway import feed as feed_module
 from cspd.gateway import history as history_module
 from cspd.gateway import hub as hub_module
+from cspd.gateway.feed import EVENTS_MAX, Feed, Published, Subscribers, in_parts
 from cspd.gateway.history import Event, Message, open_history
-from cspd.gateway.hub import CONTENT_MAX, SUBSCRIBER_MAX, Agent, Hub
+from cspd.gateway.hub import CONTENT_MAX, Agent, Hub
 from cspd.gateway.inbox import WINDOW, InHand
 from cspd.gateway.link import Link
 
@@ -390,10 +392,10 @@ class Reader:
     may_read: trio.Event = attrs.Factory(trio.Event)
     news: trio.Event = attrs.Factory(trio.Event)
 
-    async def __call__(self, event: Event) -> None:
+    async def __call__(self, batch: list[Published]) -> None:
         await self.may_read.wait()
-        self.seen.append(event.cursor)
-        self.events.append(event)
+        self.seen += [published.event.cursor for published in batch]
+        self.events += [published.event for published in batch]
         self.news.set()
 
     async def wait_seen(self, cursor: int) -> None:
@@ -422,7 +424,7 @@ async def test_replay_and_live_events_join_without_gap_or_duplicate(path: Path) 
 
 
 async def test_a_replay_longer_than_a_batch_is_whole(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_module, "REPLAY_BATCH", 4)
+    monkeypatch.setattr(feed_module, "REPLAY_BATCH", 4)
     async with hub_at(path, "bob") as hub:
         for number in range(8):
             hub.note_agent("bob", {"number": number})
@@ -471,14 +473,57 @@ async def test_a_subscriber_that_does_not_read_is_dropped_with_the_reason(path: 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(follow)
             await trio.testing.wait_all_tasks_blocked()
-            for _ in range(SUBSCRIBER_MAX + 2):
+            hub.note_agent("bob", {"state": "running"})
+            await hub.store.set_member("attic", "nobody", False)  # on disk, so published
+            await trio.testing.wait_all_tasks_blocked()  # the reader has it in hand, and stays with it
+            for _ in range(EVENTS_MAX + 2):
                 hub.note_agent("bob", {"state": "running"})
             await say(hub, "bob", "after them")
-            assert hub._subscribers == set()
+            assert hub.subscribers.feeds == set()
             reader.may_read.set()
         assert refusals[0].code == "too-slow"
-        assert len(reader.seen) == SUBSCRIBER_MAX + 1  # what it was still owed, and no gap in it
+        assert len(reader.seen) == EVENTS_MAX + 1  # what it was still owed, and no gap in it
         assert reader.seen == list(range(reader.seen[0], reader.seen[0] + len(reader.seen)))
+
+
+async def test_a_feed_of_long_messages_is_lost_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed_module, "BYTES_MAX", 10_000)
+    feed = Feed()
+    for cursor in range(8):
+        feed.put(Published(Event(cursor, 0.0, "message", "lobby", "bob", cursor, {"content": "x" * 2000})))
+    assert feed.lost
+    assert [published.event.cursor for published in await feed.take()] == [0, 1, 2, 3]
+    with pytest.raises(CspError, match="not read"):
+        await feed.take()
+
+
+async def test_an_event_is_encoded_once_for_all_subscribers() -> None:
+    made: list[int] = []
+
+    def encode(published: Published) -> bytes:
+        made.append(published.event.cursor)
+        return b"x"
+
+    subscribers, feeds = Subscribers(), [Feed() for _ in range(5)]
+    subscribers.feeds |= set(feeds)
+    subscribers.publish(Event(7, 0.0, "agent", "lobby", "bob", None, {}))
+    for feed in feeds:
+        assert list(in_parts(await feed.take(), encode)) == [b"x"]
+    assert made == [7]
+
+
+@pytest.mark.parametrize(("since", "code"), [(0, "cursor-too-old"), (2, "cursor-too-old"), (99, "no-such-cursor")])
+async def test_a_cursor_that_cannot_be_answered_whole_is_refused(path: Path, since: int, code: str) -> None:
+    async with hub_at(path, "bob") as hub:
+        link(hub, "bob")
+        for number in range(3):
+            await hub.step("bob", await say(hub, "bob", f"{number}"), "submitted", "", "")
+        await hub.store.forget(time.time() + 1)
+        assert hub.store.forgotten_cursor > 2
+        with pytest.raises(CspError) as refused:
+            await hub.follow(since, None, Reader())
+        assert refused.value.code == code
+        assert hub.subscribers.feeds == set()
 
 
 async def test_a_follower_that_leaves_is_forgotten(path: Path) -> None:
@@ -486,9 +531,9 @@ async def test_a_follower_that_leaves_is_forgotten(path: Path) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(hub.follow, None, None, Reader())
             await trio.testing.wait_all_tasks_blocked()
-            assert len(hub._subscribers) == 1
+            assert len(hub.subscribers.feeds) == 1
             nursery.cancel_scope.cancel()
-        assert hub._subscribers == set()
+        assert hub.subscribers.feeds == set()
 
 
 async def test_times_in_records_are_wall_clock(path: Path) -> None:
