@@ -22,11 +22,13 @@ from cspd.gateway.guestbook import GuestRecord
 from cspd.gateway.guests import Guest, Guests
 from cspd.gateway.history import History, open_history
 from cspd.gateway.hub import Agent, Hub
+from cspd.gateway.tokens import Tokens
 from cspd.keeper.client import KeeperClient
 from cspd.paths import Paths, check_agent_name
 from cspd.transport import listening_socket
 from cspd.unit.manager import Manager, sidecar_settings
 from cspd.unit.supervise import Supervised
+from cspd.web.serve import serve_web
 
 log = logging.getLogger("cspd")
 
@@ -65,6 +67,7 @@ class Daemon:
     manager: Manager
     guests: Guests
     tail: LogTail
+    listen: str = ""  # where the gateway does, which its own task knows
     reloaded: trio.Event = attrs.Factory(trio.Event)  # replaced at each reload
     _told: dict[str, tuple[object, ...]] = attrs.Factory(dict)  # what the world was last told of each agent
 
@@ -161,7 +164,12 @@ async def _serve_with(paths: Paths, loaded: Loaded, hub: Hub, history: History, 
     guests = Guests(hub, guest_agent, lambda guest: daemon.changed(guest))
     daemon = Daemon(paths, loaded.daemon, hub, manager, guests, tail)
     daemon._take(loaded.daemon)
-    services = Services(paths, hub, manager, guests, daemon, trio.current_time())
+    tokens = Tokens(history)
+    try:
+        await tokens.start(paths.token_file)
+    except CspError as exc:
+        log.error("%s: nobody can register", exc)  # the rest of cspd is worth more than the gateway
+    services = Services(paths, hub, manager, guests, tokens, daemon, trio.current_time())
     with listening_socket(paths.control_socket) as listener:
         async with trio.open_nursery() as nursery:
             await nursery.start(keeper.serve)
@@ -172,8 +180,11 @@ async def _serve_with(paths: Paths, loaded: Loaded, hub: Hub, history: History, 
             nursery.start_soon(_forget_old, daemon, history)
             await nursery.start(manager.serve, list(loaded.units.values()))
             await nursery.start(serve_control, listener, services)
-            log.info("ready: %d agents, keeper %d", len(loaded.units), keeper.pid)
-            await _wait_signals(daemon)
+            async with trio.open_nursery() as outside:  # ends first: nobody out there waits while agents are stopped
+                await outside.start(serve_web, services, daemon)
+                log.info("ready: %d agents, keeper %d", len(loaded.units), keeper.pid)
+                await _wait_signals(daemon)
+                outside.cancel_scope.cancel()
             if keeper.by_cspd:
                 manager.ending()
                 await keeper.end()

@@ -99,6 +99,10 @@ class Paths:
         return self.state / "wiring" / name
 
     @property
+    def token_file(self) -> Path:
+        return self.runtime / "token"
+
+    @property
     def history_db(self) -> Path:
         return self.state / "history.db"
 

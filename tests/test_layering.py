@@ -18,6 +18,7 @@ PURE = {
     *("cspd.errors", "cspd.wire.*", "cspd.control.params"),
     *("cspd.profiles.profile", "cspd.profiles.read", "cspd.profiles.reader", "cspd.profiles.wiring"),
     *("cspd.unit.machine", "cspd.unit.policy", "cspd.keeper.registry", "cspd.gateway.room", "cspd.gateway.inbox"),
+    *("cspd.web.head", "cspd.web.frames", "cspd.web.metrics"),
     *(
         f"cspd.sidecar.{name}"
         for name in (
@@ -48,6 +49,7 @@ MAY_IMPORT = {
     "cspd.gateway.*": TRANSPORT,
     "cspd.sidecar.*": TRANSPORT | {"cspd.profiles.*"},
     "cspd.control.*": TRANSPORT | {"cspd.unit.*", "cspd.gateway.*"},
+    "cspd.web.*": TRANSPORT | {"cspd.config", "cspd.control.*", "cspd.gateway.*"},
     "cspd.daemon": {"cspd.*"},
     "cspd.main": {"cspd.*"},
     "cspctl.*": WIRE | CONFIG,

@@ -87,6 +87,7 @@ def agent_remove(services: Services, caller: Caller, params: Params) -> Any:
 
     async def answer() -> dict[str, Any]:
         if name in services.guests.members:
+            await services.tokens.revoke_all(name)
             await services.guests.forget(name)
         else:
             await services.daemon.remove_unit(name)

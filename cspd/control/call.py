@@ -12,6 +12,7 @@ from cspd.gateway.guests import Guest, Guests
 from cspd.gateway.hub import Hub
 from cspd.gateway.identity import Identity
 from cspd.gateway.link import Link
+from cspd.gateway.tokens import Tokens
 from cspd.paths import Paths
 from cspd.transport import Asking
 from cspd.unit.manager import Manager
@@ -23,6 +24,8 @@ INTRODUCTION_SEC = 2.0  # for a sidecar that is on its way, and for the keeper's
 class Daemon(Protocol):
     """What only the daemon as a whole can do."""
 
+    @property
+    def listen(self) -> str: ...
     async def reload(self) -> dict[str, Any]: ...
     async def load_unit(self, name: str) -> None: ...
     async def remove_unit(self, name: str) -> None: ...
@@ -37,12 +40,18 @@ class Services:
     hub: Hub
     manager: Manager
     guests: Guests
+    tokens: Tokens
     daemon: Daemon
     started_at: float  # trio's clock
 
     def members(self) -> "list[Member]":
         """Units and guests."""
         return [*self.manager.units.values(), *self.guests.members.values()]
+
+    def changed(self, name: str) -> None:
+        """What people can see of a member has changed, unless it was removed."""
+        if (member := self.guests.members.get(name) or self.manager.units.get(name)) is not None:
+            member.notify()
 
     def member(self, name: str) -> "Member":
         """Raises CspError("no-such-agent")."""
@@ -65,6 +74,7 @@ class Caller:
     nursery: trio.Nursery
     link: Link | None = None
     unidentified: CspError | None = None
+    follows: bool = False  # it gets all events anyway
 
 
 Method = Callable[[Services, Caller, Params], Any]

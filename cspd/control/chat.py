@@ -12,6 +12,7 @@ from cspd.errors import CspError, nearest
 from cspd.gateway.feed import Published, check_cursor, in_parts
 from cspd.gateway.history import message_json
 from cspd.gateway.identity import HUMAN
+from cspd.gateway.link import Link
 
 HISTORY_MAX = 10_000
 STEPS = ("accepted", "held", "typing", "echoed", "submitted", "turn_started", "turn_ended")
@@ -96,6 +97,8 @@ def events_subscribe(services: Services, caller: Caller, params: Params) -> Any:
     params.check()
     if room is not None:
         services.hub.rooms.check(room)
+    if caller.follows:
+        raise CspError("not-allowed", "events.subscribe: they come on this connection anyway", "GET /rpc has none")
     cursor = services.hub.store.committed_cursor
     if since is not None:
         check_cursor(services.hub.store, since)
@@ -161,6 +164,27 @@ def membership(present: bool) -> Method:
         return answer()
 
     return method
+
+
+def inbox_ack(services: Services, caller: Caller, params: Params) -> Any:
+    """A program that takes its messages itself has this one: it does not come again."""
+    message_id = params.text("message_id")
+    params.check()
+    agent = caller.identity.agent
+    if agent is None or agent not in services.guests.members:
+        who = caller.identity.name
+        raise CspError("not-allowed", f"inbox.ack: asked by {who}: only a registered program may, for itself")
+    if isinstance(services.hub.links.get(agent), Link):
+        raise CspError("not-allowed", f"inbox.ack: {agent}: its sidecar has its messages", "leave it to the sidecar")
+
+    async def answer() -> dict[str, Any]:
+        message, deliveries, _ = await services.hub.store.message(message_id)
+        if agent not in deliveries:
+            raise CspError("no-such-message", f"message: {message_id}: was not sent to {agent}")
+        await services.hub.step(agent, message.message_id, "submitted", "", "acknowledged by the program itself")
+        return {"message_id": message.message_id}
+
+    return answer()
 
 
 def inbox_get(services: Services, caller: Caller, params: Params) -> Any:

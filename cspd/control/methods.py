@@ -11,7 +11,7 @@ from typing import Any
 import trio
 
 from cspd import __version__
-from cspd.control import agents, chat, guests, sidecars
+from cspd.control import agents, chat, guests, sidecars, tokens
 from cspd.control.call import Caller, Method, Services, people_only
 from cspd.control.params import Params
 from cspd.control.views import agent_json
@@ -41,7 +41,7 @@ def daemon_status(services: Services, caller: Caller, params: Params) -> Any:
         return {
             "cspd": {"pid": os.getpid(), "version": __version__, "uptime_sec": round(uptime, 3)},
             "keeper": {"pid": keeper.pid, "version": keeper.version},
-            "gateway": {"listen": ""},
+            "gateway": {"listen": services.daemon.listen},
             "agents": [agent_json(services.hub, member) for member in services.members()],
             "rooms": await chat.describe_rooms(services),
         }
@@ -83,6 +83,9 @@ METHODS: Mapping[str, Method] = {
     "room.join": chat.membership(True),
     "room.leave": chat.membership(False),
     "inbox.get": chat.inbox_get,
+    "inbox.ack": chat.inbox_ack,
+    "token.list": tokens.token_list,
+    "token.revoke": tokens.token_revoke,
     "sidecar.hello": sidecars.sidecar_hello,
     "sidecar.step": sidecars.sidecar_step,
     "sidecar.activity": sidecars.sidecar_activity,

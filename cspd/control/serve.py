@@ -88,10 +88,7 @@ async def converse(
 def unlink(services: Services, link: Link) -> None:
     """The connection of a sidecar has ended."""
     services.hub.unlink(link)
-    try:
-        services.member(link.agent).notify()
-    except CspError:
-        pass  # it was removed, which is why the connection has ended
+    services.changed(link.agent)
 
 
 def who_is(peer: Peer, services: Services) -> Identity | CspError:

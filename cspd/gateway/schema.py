@@ -388,18 +388,6 @@ def forgotten_cursor(db: sqlite3.Connection) -> int:
     return int(db.execute("select cursor from forgotten").fetchone()[0])
 
 
-def insert_token(db: sqlite3.Connection, hash: str, agent: str, made_ts: float) -> None:
-    db.execute("insert into token values (?, ?, ?)", (hash, agent, made_ts))
-
-
-def delete_tokens(db: sqlite3.Connection, hashes: Iterable[str]) -> None:
-    db.executemany("delete from token where hash = ?", [(hash,) for hash in hashes])
-
-
-def select_tokens(db: sqlite3.Connection) -> list[tuple[str, str, float]]:
-    return db.execute("select hash, agent, made_ts from token order by made_ts, hash").fetchall()
-
-
 def _stories(db: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) -> list[Story]:
     stories = {row[0]: (_message(row), dict[str, Delivery]()) for row in rows}
     query = "select * from delivery where seq in (select value from json_each(?)) order by seq, agent"
