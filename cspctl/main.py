@@ -78,6 +78,7 @@ VERBS: dict[str, tuple[str, str, str, str]] = {
     "message": ("rooms", "message", "ID", "one message with every step of its deliveries"),
     "pause": ("rooms", "pause", "[NAME] [--room R]", "type nothing more into an agent, or into a whole room"),
     "resume": ("rooms", "resume", "[NAME] [--room R]", "the opposite of pause"),
+    "tokens": ("tokens", "tokens", "[list|revoke] [NAME...]", "tokens of agents that come over the network"),
     "hook": ("hook", "hook", "EVENT", "report an event of an agent CLI's own hook, given as JSON on stdin"),
     "demo": ("demo", "demo", "", "two agents that talk, in an instance that is thrown away"),
     "version": ("main", "version", "", "the versions of cspctl and cspd"),
