@@ -99,7 +99,7 @@ class Connection:
             case Request(handler, open, waits):
                 identity = Identity() if open else self._identify(head)
                 site = self.site
-                ask = Ask(site.services, identity, head, await exchange.body(), site.counts, len(site.crowd))
+                ask = Ask(site.services, identity, head, await exchange.body(), site.counts, site.crowd.count)
                 answer = await self._answered(exchange, partial(handler, ask), waits)
                 if answer is None:
                     return False

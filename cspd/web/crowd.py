@@ -33,7 +33,8 @@ class Crowd:
     strangers: dict[Cancellable, None] = attrs.Factory(dict)  # in the order of their coming
     known: set[Cancellable] = attrs.Factory(set)
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
         return len(self.strangers) + len(self.known)
 
     def enter(self, scope: Cancellable) -> bool:
@@ -41,7 +42,7 @@ class Crowd:
         if len(self.known) >= self.most:
             return False
         self.strangers[scope] = None
-        if len(self.strangers) > self.strangers_most or len(self) > self.most:
+        if len(self.strangers) > self.strangers_most or self.count > self.most:
             oldest = next(iter(self.strangers))
             del self.strangers[oldest]
             oldest.cancel()
