@@ -3,6 +3,7 @@
 import pytest
 import trio
 import trio.testing
+from trio.testing import MockClock
 from web.peer import Web, masked
 
 from cspd.errors import CspError
@@ -30,7 +31,7 @@ async def serve(stream: trio.abc.Stream) -> None:
 
 
 @pytest.fixture
-def web(nursery: trio.Nursery, autojump_clock: trio.testing.MockClock) -> Web:
+def web(nursery: trio.Nursery) -> Web:
     ours, theirs = trio.testing.memory_stream_pair()
     nursery.start_soon(serve, theirs)
     return Web(ours)
@@ -42,12 +43,12 @@ async def closed_at(web: Web) -> float:
     return trio.current_time()
 
 
-async def test_who_asks_nothing_is_let_go_without_a_word(web: Web) -> None:
+async def test_who_asks_nothing_is_let_go_without_a_word(web: Web, autojump_clock: MockClock) -> None:
     began = trio.current_time()
     assert await closed_at(web) - began == 30.0
 
 
-async def test_between_two_requests_there_are_thirty_seconds(web: Web) -> None:
+async def test_between_two_requests_there_are_thirty_seconds(web: Web, autojump_clock: MockClock) -> None:
     await web.ask("GET", "/")
     await trio.sleep(29)
     assert (await web.ask("GET", "/")).status == 200
@@ -55,7 +56,9 @@ async def test_between_two_requests_there_are_thirty_seconds(web: Web) -> None:
     assert await closed_at(web) - began == 30.0
 
 
-async def test_a_head_that_drips_has_one_deadline_for_all_of_it(web: Web, nursery: trio.Nursery) -> None:
+async def test_a_head_that_drips_has_one_deadline_for_all_of_it(
+    web: Web, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
     async def drip() -> None:
         await web.stream.send_all(b"GET / HTTP/1.1\r\nHost: x\r\n")
         while True:
@@ -69,21 +72,23 @@ async def test_a_head_that_drips_has_one_deadline_for_all_of_it(web: Web, nurser
     nursery.cancel_scope.cancel()
 
 
-async def test_a_body_that_does_not_come_is_given_up(web: Web) -> None:
+async def test_a_body_that_does_not_come_is_given_up(web: Web, autojump_clock: MockClock) -> None:
     began = trio.current_time()
     await web.stream.send_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nabc")
     assert (await web.reply()).status == 408
     assert trio.current_time() - began == 30.0
 
 
-async def test_a_body_that_is_announced_as_too_long_is_not_waited_for(web: Web) -> None:
+async def test_a_body_that_is_announced_as_too_long_is_not_waited_for(web: Web, autojump_clock: MockClock) -> None:
     await web.stream.send_all(f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {BODY_MAX + 1}\r\n\r\n".encode())
     reply = await web.reply()
     assert (reply.status, reply.code, trio.current_time()) == (413, "oversize", trio.current_time())
     assert reply.headers["connection"] == "close"
 
 
-async def test_an_endless_body_is_cut_off_at_the_limit(web: Web, nursery: trio.Nursery) -> None:
+async def test_an_endless_body_is_cut_off_at_the_limit(
+    web: Web, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
     sent = 0
 
     async def pour() -> None:
@@ -103,7 +108,7 @@ async def test_an_endless_body_is_cut_off_at_the_limit(web: Web, nursery: trio.N
     assert sent < 40 * BODY_MAX  # for a second what still comes is read and forgotten
 
 
-async def test_a_head_that_is_too_long_is_refused(web: Web) -> None:
+async def test_a_head_that_is_too_long_is_refused(web: Web, autojump_clock: MockClock) -> None:
     await web.stream.send_all(b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * HEAD_MAX)
     assert (await web.reply()).status == 431
 
@@ -123,27 +128,29 @@ async def test_a_head_that_is_too_long_is_refused(web: Web) -> None:
         (b"\r\n\r\n\r\n", 400),
     ],
 )
-async def test_what_is_no_request_gets_a_status_and_the_end(web: Web, data: bytes, status: int) -> None:
+async def test_what_is_no_request_gets_a_status_and_the_end(
+    web: Web, data: bytes, status: int, autojump_clock: MockClock
+) -> None:
     await web.stream.send_all(data)
     reply = await web.reply()
     assert (reply.status, reply.code) == (status, "bad-request")
     await closed_at(web)
 
 
-async def test_a_client_that_waits_for_100_continue_gets_it(web: Web) -> None:
+async def test_a_client_that_waits_for_100_continue_gets_it(web: Web, autojump_clock: MockClock) -> None:
     await web.stream.send_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
     assert (await web.reply()).status == 100
     await web.stream.send_all(b"abc")
     assert (await web.reply()).body == b"3"
 
 
-async def test_what_the_peer_sent_is_not_in_the_answer_to_it(web: Web) -> None:
+async def test_what_the_peer_sent_is_not_in_the_answer_to_it(web: Web, autojump_clock: MockClock) -> None:
     await web.stream.send_all(b"GET / HTTP/1.1\r\nAuthorization Bearer s3cret\r\n\r\n")
     assert b"s3cret" not in (await web.reply()).body
 
 
 @pytest.fixture
-def pair(autojump_clock: trio.testing.MockClock) -> tuple[Web, WebSocket]:
+def pair() -> tuple[Web, WebSocket]:
     ours, theirs = trio.testing.memory_stream_pair()
     return Web(ours), WebSocket(theirs)
 
@@ -156,7 +163,9 @@ async def read_all(websocket: WebSocket) -> None:
         pass
 
 
-async def test_a_ping_without_an_answer_ends_the_connection(pair: tuple[Web, WebSocket], nursery: trio.Nursery) -> None:
+async def test_a_ping_without_an_answer_ends_the_connection(
+    pair: tuple[Web, WebSocket], nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
     web, websocket = pair
     nursery.start_soon(read_all, websocket)
     nursery.start_soon(websocket.keep_alive)
@@ -167,7 +176,9 @@ async def test_a_ping_without_an_answer_ends_the_connection(pair: tuple[Web, Web
     assert "20 s" in reason
 
 
-async def test_who_answers_pings_stays(pair: tuple[Web, WebSocket], nursery: trio.Nursery) -> None:
+async def test_who_answers_pings_stays(
+    pair: tuple[Web, WebSocket], nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
     web, websocket = pair
     nursery.start_soon(read_all, websocket)
     nursery.start_soon(websocket.keep_alive)
@@ -180,7 +191,7 @@ async def test_who_answers_pings_stays(pair: tuple[Web, WebSocket], nursery: tri
 
 
 async def test_a_send_that_is_stuck_ends_at_the_deadline_and_the_stream_is_not_used_again(
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: MockClock,
 ) -> None:
     _, theirs = trio.testing.lockstep_stream_pair()
     websocket = WebSocket(theirs)
@@ -191,13 +202,13 @@ async def test_a_send_that_is_stuck_ends_at_the_deadline_and_the_stream_is_not_u
         await websocket.send(b"{}\n")
 
 
-async def test_a_close_does_not_wait_for_a_peer_that_is_stuck(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_close_does_not_wait_for_a_peer_that_is_stuck(autojump_clock: MockClock) -> None:
     _, theirs = trio.testing.lockstep_stream_pair()
     await WebSocket(theirs).close(1001, "cspd is ending")
     assert trio.current_time() == 1.0
 
 
-async def test_a_cancelled_send_leaves_no_half_frame_for_the_next_one(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_cancelled_send_leaves_no_half_frame_for_the_next_one(autojump_clock: MockClock) -> None:
     _, theirs = trio.testing.lockstep_stream_pair()
     websocket = WebSocket(theirs)
     with trio.move_on_after(1):
