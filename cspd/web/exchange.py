@@ -121,9 +121,9 @@ class Exchange:
 
     def check_length(self, head: Head) -> None:
         """Raises Refused for a body that is announced as too long: none of it is read then."""
-        length = head.headers.get("content-length", "0")
-        if int(length) > BODY_MAX:  # digits: h11 has checked it
-            raise self.too_long(length)
+        length = head.headers.get("content-length", "0").lstrip("0") or "0"  # digits: h11 has checked it
+        if len(length) > len(str(BODY_MAX)) or int(length) > BODY_MAX:
+            raise self.too_long(length[:20])
 
     @staticmethod
     def too_long(size: str) -> Refused:

@@ -16,7 +16,7 @@ import trio
 from cspd.config import GatewayConfig, InheritedSocket, TcpAddress
 from cspd.errors import CspError
 
-BACKLOG = 1024  # a crowd that connects at once waits here, not in retransmissions
+BACKLOG = 4096  # a crowd that connects at once waits here, not in retransmissions
 FIRST_FD = 3  # systemd's SD_LISTEN_FDS_START
 
 

@@ -12,50 +12,18 @@ from cspd.web.connection import Connection
 
 WORDS = (
     *(b"GET ", b"POST ", b"/events", b"/rpc", b"/register", b"/history?since=", b" HTTP/1.1\r\n", b" HTTP/2.0\r\n"),
-    *(
-        b"Host: 127.0.0.1\r\n",
-        b"Content-Length: 5\r\n",
-        b"Content-Length: 99999999999999999999\r\n",
-        b"\r\n",
-        b"\r\n\r\n",
-    ),
-    *(
-        b"Transfer-Encoding: chunked\r\n",
-        b"5\r\nhello\r\n",
-        b"0\r\n\r\n",
-        b"Expect: 100-continue\r\n",
-        b"\n",
-        b"\0",
-        b"\xff",
-    ),
-    *(
-        b"Connection: Upgrade\r\n",
-        b"Upgrade: websocket\r\n",
-        b"Sec-WebSocket-Version: 13\r\n",
-        b"Accept: text/event-stream\r\n",
-    ),
-    *(
-        b"Origin: null\r\n",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        b'{"jsonrpc":"2.0","id":1,"method":"hello"}',
-        b"[" * 300,
-    ),
+    *(b"Host: 127.0.0.1\r\n", b"Content-Length: 5\r\n", b"Content-Length: " + b"9" * 5000 + b"\r\n", b"\r\n\r\n"),
+    *(b"Transfer-Encoding: chunked\r\n", b"5\r\nhello\r\n", b"0\r\n\r\n", b"Expect: 100-continue\r\n", b"\n", b"\0"),
+    *(b"Connection: Upgrade\r\n", b"Upgrade: websocket\r\n", b"Sec-WebSocket-Version: 13\r\n", b"\xff"),
+    *(b"Origin: null\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b'{"jsonrpc":"2.0","id":1,"method":"hello"}'),
+    b"Accept: text/event-stream\r\n",
 )
 STATUSES = {100, 101, 200, 201, 202, 400, 401, 403, 404, 405, 408, 409, 410, 413, 421, 426, 431, 501, 503, 504, 505}
 CALLS = (
-    *(
-        b'{"jsonrpc":"2.0","id":1,"method":"agent.list"}',
-        b'{"jsonrpc":"2.0","id":[],"method":"x"}',
-        b"[]",
-        b'"x"',
-        b"{",
-    ),
-    *(
-        b'{"jsonrpc":"2.0","id":1,"result":1}',
-        b'{"jsonrpc":"2.0","id":1,"method":"inbox.ack","params":[]}',
-        b"[" * 5000,
-    ),
+    *(b'{"jsonrpc":"2.0","id":1,"method":"agent.list"}', b'{"jsonrpc":"2.0","id":[],"method":"x"}', b"[]", b'"x"'),
+    *(b'{"jsonrpc":"2.0","id":1,"result":1}', b'{"jsonrpc":"2.0","id":1,"method":"inbox.ack","params":[]}'),
     b'{"jsonrpc":"2.0","id":1,"method":"chat.message","params":{"to":"human","content":"hi"}}',
+    *(b"[" * 5000, b"{"),
 )
 
 

@@ -86,6 +86,11 @@ async def test_a_body_that_is_announced_as_too_long_is_not_waited_for(web: Web, 
     assert reply.headers["connection"] == "close"
 
 
+async def test_a_length_of_thousands_of_digits_is_too_long(web: Web, autojump_clock: MockClock) -> None:
+    await web.stream.send_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n")
+    assert (await web.reply()).status in (400, 413)
+
+
 async def test_an_endless_body_is_cut_off_at_the_limit(
     web: Web, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
