@@ -1,5 +1,6 @@
 """Methods that only sidecars call: they introduce themselves, then report steps, states and what was said."""
 
+from collections.abc import Awaitable
 from typing import Any
 
 import trio
@@ -10,6 +11,7 @@ from cspd.control.guests import check_sidecar
 from cspd.control.params import Params
 from cspd.errors import CspError
 from cspd.gateway.guests import Guest
+from cspd.gateway.hub import message_id_of
 from cspd.gateway.inbox import InHand
 from cspd.gateway.link import Here, Link
 from cspd.unit.supervise import Supervised
@@ -84,24 +86,31 @@ def sidecar_attached(services: Services, caller: Caller, params: Params) -> None
     services.member(link.agent).notify()
 
 
-def sidecar_line(services: Services, caller: Caller, params: Params) -> None:
+def sidecar_line(services: Services, caller: Caller, params: Params) -> Any:
     """The person submitted a line in the agent's terminal."""
     link = _link(caller)
-    text = params.text("text")
+    text, said_id = params.text("text"), params.maybe_text("said_id") or ""
     params.check()
-    services.hub.human_line(link.agent, text)
+    return _once(services.hub.human_line(link.agent, text, message_id_of(link.agent, said_id)))
 
 
 def sidecar_said(services: Services, caller: Caller, params: Params) -> Any:
     """The agent said something to somebody by keyword. What cannot be routed is logged, the agent goes on."""
     link = _link(caller)
-    to, content = params.text("to"), params.text("content")
+    to, content, said_id = params.text("to"), params.text("content"), params.maybe_text("said_id") or ""
     params.check()
+    message_id = message_id_of(link.agent, said_id)
+    return _once(services.hub.post(link.agent, to, content, meta={"voice": "keyword"}, message_id=message_id))
 
-    async def answer() -> dict[str, Any]:
-        return await services.hub.post(link.agent, to, content, meta={"voice": "keyword"})
 
-    return answer()
+async def _once(stored: Awaitable[Any]) -> dict[str, Any]:
+    """Answer when it is on disk; also what was there before: a sidecar says it again when the answer was lost."""
+    try:
+        await stored
+    except CspError as exc:
+        if exc.code != "duplicate-message":
+            raise
+    return {}
 
 
 def sidecar_ended(services: Services, caller: Caller, params: Params) -> None:

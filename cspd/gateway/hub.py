@@ -4,6 +4,7 @@ Every reply that says "accepted" comes after the commit. What a message reaches 
 sidecar is given is `inbox`'s; this file carries it out.
 """
 
+import hashlib
 import logging
 import secrets
 import time
@@ -143,8 +144,12 @@ class Hub:
         *,
         room: str | None = None,
         meta: Mapping[str, Any] | None = None,
+        message_id: str = "",
     ) -> Awaitable[dict[str, Any]]:
-        """Take a message; the awaitable is done when it is on disk. Raises CspError and then nothing has happened."""
+        """Take a message; the awaitable is done when it is on disk. Raises CspError and then nothing has happened.
+
+        `message_id`: for one that may be said again after a lost answer ("duplicate-message").
+        """
         size = len(content.encode("utf-8", "replace"))
         if size > CONTENT_MAX:
             raise CspError("too-long", f"content: {size} bytes: the limit is {CONTENT_MAX}", "put it into a file")
@@ -152,7 +157,7 @@ class Hub:
             raise CspError("empty", "content: '': there is nothing to say", "give a text")
         route = self.rooms.route(sender, to, room)
         stored = self.store.add_message(
-            message_id=new_message_id(),
+            message_id=message_id or new_message_id(),
             room=route.room,
             sender=sender,
             to=to if isinstance(to, str) else tuple(to),
@@ -173,10 +178,10 @@ class Hub:
             "recipients": list(recipients),
         }
 
-    def human_line(self, agent: str, text: str) -> None:
+    def human_line(self, agent: str, text: str, message_id: str = "") -> Awaitable[Accepted]:
         """What the person typed to `agent` in its terminal: everybody in the room may know, nobody gets it typed."""
-        self.store.add_message(
-            message_id=new_message_id(),
+        return self.store.add_message(
+            message_id=message_id or new_message_id(),
             room=self.rooms.home[agent],
             sender=HUMAN,
             to=agent,
@@ -334,6 +339,11 @@ class Hub:
 def new_message_id() -> str:
     """Unique without asking anybody; 80 random bits, and short enough to be typed in part."""
     return secrets.token_hex(10)
+
+
+def message_id_of(agent: str, said_id: str) -> str:
+    """The same id for what an agent's sidecar says a second time because the answer was lost; "" without `said_id`."""
+    return hashlib.sha256(f"{agent}/{said_id}".encode("utf-8", "replace")).hexdigest()[:20] if said_id else ""
 
 
 def _reached(step: str, wanted: str) -> bool:

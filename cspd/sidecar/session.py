@@ -5,6 +5,7 @@ within a step. What to type and when is `arbiter`'s, what the agent is doing `ac
 """
 
 import logging
+import secrets
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -74,6 +75,7 @@ class Session:
     _timer_at: float | None = None
     _alarm_moved: trio.Event = attrs.Factory(trio.Event)
     _said: int = 0
+    _voice: str = attrs.Factory(lambda: secrets.token_hex(8))  # no other sidecar's, of the same agent neither
     _submitted: Submitted = attrs.Factory(Submitted)
     _welcome: bool = False  # cspd has answered our introduction
     _early: list[dict[str, Any]] = attrs.Factory(list)
@@ -127,13 +129,12 @@ class Session:
             return
         listening = not self.terminal.alternate and self.sight.in_foreground() and not self._ran_a_job()
         for said in self.ear.hear(data, listening=listening):
-            self._said += 1
-            params = {
-                "to": said.to,
-                "content": said.content,
-                "said_id": f"{self.name}-{self.incarnation}-{self._said}",
-            }
-            self.link.report("sidecar.said", params)
+            self.say("sidecar.said", {"to": said.to, "content": said.content})
+
+    def say(self, method: str, params: dict[str, Any]) -> None:
+        """With an id, so that cspd knows it again when it is said twice because the answer was lost."""
+        self._said += 1
+        self.link.report(method, {**params, "said_id": f"{self._voice}-{self._said}"})
 
     def _ran_a_job(self) -> bool:
         return self.profile.own_words_only and self.sight.ran_a_job()
@@ -215,7 +216,7 @@ class Session:
     def _share_seen(self, view: View | None) -> None:
         for text in self._submitted.take_seen(view, trio.current_time()):
             if self.settings["share_input"]:
-                self.link.report("sidecar.line", {"text": text})
+                self.say("sidecar.line", {"text": text})
         if self._submitted:
             self._look_soon()
 
