@@ -51,6 +51,12 @@ VERBS: dict[str, tuple[str, str, str, str]] = {
     "disable": ("units", "disable", "NAME...", "do not start the agent with cspd"),
     "reload": ("units", "reload", "", "read all configuration again; running agents go on"),
     "attach": ("units", "attach", "NAME [--read-only] [--detach-key KEY]", "make this terminal the agent's"),
+    "run": (
+        "run",
+        "run",
+        "[--name N] [--profile P] [--room R] [--gateway URL] [--token-file FILE] -- COMMAND...",
+        "start an agent here, in this terminal",
+    ),
     "screen": ("units", "screen", "NAME [--scrollback] [--ansi]", "print what the agent's terminal shows"),
     "wait": (
         "units",

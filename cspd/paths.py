@@ -98,6 +98,10 @@ class Paths:
         """Files that the profile's wiring makes for one agent."""
         return self.state / "wiring" / name
 
+    def run_dir(self, name: str) -> Path:
+        """What `cspctl run` keeps of one agent: its lock, ledger, spool and log."""
+        return self.state / "run" / name
+
     @property
     def token_file(self) -> Path:
         return self.runtime / "token"

@@ -24,10 +24,11 @@ from cspd.sidecar.blackbox import LEDGER_KEPT, BlackBox
 from cspd.sidecar.clients import Client, Clients
 from cspd.sidecar.intent import Ear
 from cspd.sidecar.keystrokes import Kind as Key
-from cspd.sidecar.link import Link
+from cspd.sidecar.link import Door, Link
 from cspd.sidecar.repaint import repaint
 from cspd.sidecar.safetext import render
 from cspd.sidecar.sight import Sight
+from cspd.sidecar.spool import Spool
 from cspd.sidecar.submitted import Submitted
 from cspd.sidecar.terminal import Terminal
 from cspd.sidecar.view import View
@@ -63,6 +64,8 @@ class Session:
     clients: Clients = attrs.field(init=False)
     link: Link = attrs.field(init=False)
     control_socket: Path = attrs.field(kw_only=True)
+    door: Door = attrs.field(kw_only=True)
+    spool: Spool = attrs.field(factory=Spool, kw_only=True)
     restored: bool = attrs.field(kw_only=True)  # the agent ran before us, under a sidecar that was killed
     output_count: int = attrs.field(default=0, kw_only=True)
     _leader: Client | None = None  # the client that typed last: its size counts, its terminal answers queries
@@ -91,7 +94,7 @@ class Session:
         self.ear = Ear(rows=self.terminal.rows, fresh=not self.restored)
         self.sight = Sight(self.master, self.pid, self.terminal)
         self.clients = Clients(self)
-        self.link = Link(self.control_socket, self)
+        self.link = Link(self.door, self, self.spool)
 
     def start(self) -> None:
         """Tell what became of messages that the sidecar before us had in hand, and look at the screen soon."""
