@@ -75,13 +75,13 @@ def _request(call: Call) -> dict[str, Any]:
     columns, rows = os.get_terminal_size(1)
     return {
         "command": call.command,
-        "name": call.value("name") or name_of(call.command[0]),
+        "name": (call.value("name") or name_of(call.command[0])).lower(),
         "room": call.value("room") or "lobby",
         "profile": call.value("profile"),
         "control_socket": os.path.abspath(call.socket),
         "rows": rows or 24,
         "columns": columns or 80,
-        "inside": os.environ.get("CSP_AGENT", ""),
+        "inside": os.environ.get("CSP_AGENT", "") if call.flag("name") else "",
     }
 
 
