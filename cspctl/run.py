@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from cspctl.main import Call
 
-FAILED = 1
+PROBE_SEC = 3.0
+PROBE_MAX = 65536
 SIDECAR = (sys.executable, "-P", "-m", "cspd.sidecar.foreground")  # -P: no module of this directory is taken for ours
 
 
@@ -36,18 +37,20 @@ def run(call: Call) -> int:
     Without cspd the agent runs all the same, and joins the room when cspd is there.
     """
     _check(call)
+    request = _request(call)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         command = [*SIDECAR, str(theirs.fileno())]
+        environment = {key: value for key, value in os.environ.items() if key != "CSP_TOKEN"}  # it is not the agent's
         # a session of its own: a Ctrl-C before this terminal is raw is for us alone
         sidecar = subprocess.Popen(
             command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            start_new_session=True,
+            start_new_session=True, env=environment,
         )  # fmt: skip
         theirs.close()
         try:
             lines = Lines(ours)
-            lines.say(_request(call))
+            lines.say(request)
             home = lines.wait()
             if home is None:
                 raise CspError("failed", f"run: {call.command[0]}: its sidecar ended before it began", "cspctl doctor")
@@ -73,6 +76,8 @@ def _check(call: Call) -> None:
 
 def _request(call: Call) -> dict[str, Any]:
     columns, rows = os.get_terminal_size(1)
+    gateway = call.value("gateway") or os.environ.get("CSP_GATEWAY_URL", "")
+    token = _token(call) if gateway else ""
     return {
         "command": call.command,
         "name": (call.value("name") or name_of(call.command[0])).lower(),
@@ -81,8 +86,56 @@ def _request(call: Call) -> dict[str, Any]:
         "control_socket": os.path.abspath(call.socket),
         "rows": rows or 24,
         "columns": columns or 80,
+        "gateway": gateway,
+        "token": token,
+        "trouble": _probe(gateway, token) if gateway else "",
         "inside": os.environ.get("CSP_AGENT", "") if call.flag("name") else "",
     }
+
+
+def _token(call: Call) -> str:
+    """The gateway's room token. It is never an argument: every process of this host could read it there."""
+    named = call.value("token-file")
+    if named is None:
+        token = os.environ.get("CSP_TOKEN", "")
+    else:
+        try:
+            token = Path(named).read_text(encoding="ascii", errors="replace")
+        except OSError as exc:
+            raise CspError("usage", f"token file: {named}: {(exc.strerror or str(exc)).lower()}") from exc
+    return token.strip()
+
+
+def _probe(gateway: str, token: str) -> str:
+    """-> why the gateway cannot be reached now; "" when it can. Raises CspError when it does not know the token."""
+    from http.client import HTTPConnection, HTTPException, HTTPSConnection
+
+    from cspd.wire.address import Address
+
+    address = Address.parse(gateway)
+    kind = HTTPSConnection if address.secure else HTTPConnection
+    connection = kind(address.host, address.port, timeout=PROBE_SEC)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        connection.request("GET", f"{address.prefix}/{'rooms' if token else 'healthz'}", headers=headers)
+        answer = connection.getresponse()
+        status, body = answer.status, answer.read(PROBE_MAX)
+    except OSError as exc:
+        return f"gateway {address.name}: {(exc.strerror or str(exc)).lower()}"
+    except (HTTPException, ValueError) as exc:
+        raise CspError("usage", f"gateway: {gateway}: is it one? {exc!r}", "ws://HOST:PORT") from exc
+    finally:
+        connection.close()
+    if status != 200:
+        raise _refusal(gateway, status, body)
+    return ""
+
+
+def _refusal(gateway: str, status: int, body: bytes) -> CspError:
+    try:
+        return error_from(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return CspError("usage", f"gateway: {gateway}: HTTP status {status}: is it one?", "ws://HOST:PORT")
 
 
 def name_of(command: str) -> str:

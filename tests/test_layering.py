@@ -47,6 +47,8 @@ MAY_IMPORT = {
     "cspd.keeper.*": TRANSPORT | {"cspd.sidecar.main"},  # which a forked child runs; see the test of it below
     "cspd.unit.*": TRANSPORT | {"cspd.config", "cspd.profiles.*", "cspd.keeper.client"},
     "cspd.gateway.*": TRANSPORT,
+    # a program of its own: what cspd and the keeper do for a unit, it does for itself
+    "cspd.sidecar.foreground": TRANSPORT | {"cspd.profiles.*", "cspd.config", "cspd.unit.*", "cspd.keeper.spawn"},
     "cspd.sidecar.*": TRANSPORT | {"cspd.profiles.*"},
     "cspd.control.*": TRANSPORT | {"cspd.unit.*", "cspd.gateway.*"},
     "cspd.web.*": TRANSPORT | {"cspd.config", "cspd.control.*", "cspd.gateway.*"},

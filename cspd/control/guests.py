@@ -18,7 +18,7 @@ def agent_register(services: Services, caller: Caller, params: Params) -> Any:
 
     async def answer() -> dict[str, Any]:
         register = services.guests.register
-        guest = await register(wanted, room, capabilities, local=True, resume=resume)
+        guest = await register(wanted, room, capabilities, local=bool(caller.pid), resume=resume)
         return agent_json(services.hub, guest)
 
     return answer()

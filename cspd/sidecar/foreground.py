@@ -30,8 +30,10 @@ from cspd.keeper.spawn import (
 )
 from cspd.paths import Paths
 from cspd.profiles.find import profile_texts
+from cspd.sidecar.gateway import GatewayDoor
 from cspd.sidecar.guest import GuestDoor, ask_name
 from cspd.sidecar.home import Home, claim
+from cspd.sidecar.link import Door
 from cspd.sidecar.main import Ending, build_session, live
 from cspd.sidecar.session import Session
 from cspd.sidecar.spool import Spool
@@ -58,6 +60,9 @@ class Request:
     rows: int
     columns: int
     inside: str  # the agent in whose terminal the person called us
+    gateway: str  # its address; "": the cspd of this host
+    token: str  # the gateway's room token; "" when a run before got one of its own
+    trouble: str  # why the gateway could not be asked; "" when it was
 
 
 @attrs.define
@@ -65,7 +70,7 @@ class Running:
     """The forked agent and what is to become its session, which needs trio's clock."""
 
     home: Home
-    door: GuestDoor
+    door: Door
     spec: dict[str, Any]
     master: int
     listener: socket.socket
@@ -110,10 +115,12 @@ def start(request: Request, paths: Paths) -> Running:
     config = checked(request, paths)
     home = claim(config.name, paths, inside=request.inside)
     told = {"profile": config.profile, "command": list(config.command), "host": socket.gethostname()}
-    door = GuestDoor(Path(request.control_socket), home.name, config.room, told)
-    trouble = trio.run(ask_name, door)
-    if door.name != home.name:
-        home = _moved(home, door.name)
+    trouble, door = request.trouble, gateway_door(request, home, told)
+    if door is None:
+        door = here = GuestDoor(Path(request.control_socket), home.name, config.room, told)
+        trouble = trio.run(ask_name, here)
+        if here.name != home.name:
+            home = _moved(home, here.name)
     config = attrs.evolve(config, name=home.name)
     _log_to(home)
     command, extra = wired(config, paths)
@@ -134,6 +141,13 @@ def start(request: Request, paths: Paths) -> Running:
     }
     os.close(terminal.pidfd)  # it is our own child: no other process gets its number before we have reaped it
     return Running(home, door, spec, terminal.master, listener, notices(config.name, request.name, trouble))
+
+
+def gateway_door(request: Request, home: Home, told: Mapping[str, Any]) -> Door | None:
+    """Of a gateway elsewhere, when one was asked for. Raises CspError."""
+    if not request.gateway:
+        return None
+    return GatewayDoor(request.gateway, request.token, home.directory / "gateway", home.name, request.room, told)
 
 
 def checked(request: Request, paths: Paths) -> UnitConfig:

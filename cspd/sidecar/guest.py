@@ -8,7 +8,7 @@ import attrs
 import trio
 
 from cspd.errors import CspError
-from cspd.sidecar.link import hello
+from cspd.sidecar.link import RETRY_MAX_SEC, hello
 from cspd.transport import LineStream, RpcPeer, connect
 from cspd.wire import rpc
 
@@ -23,6 +23,7 @@ class GuestDoor:
     name: str
     room: str
     capabilities: Mapping[str, Any]
+    retry_max_sec: float = RETRY_MAX_SEC
     _known: bool = False
 
     async def connect(self) -> LineStream:

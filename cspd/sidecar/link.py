@@ -14,7 +14,7 @@ import trio
 
 from cspd.errors import CspError
 from cspd.sidecar.spool import Entry, Spool
-from cspd.transport import LineStream, RpcPeer, connect
+from cspd.transport import Lines, LineStream, RpcPeer, connect
 from cspd.wire import rpc
 from cspd.wire.version import PROTOCOL
 
@@ -36,7 +36,9 @@ class Session(Protocol):
 class Door(Protocol):
     """How one comes to cspd. Both raise CspError; `connect` also OSError when nobody is there."""
 
-    async def connect(self) -> LineStream: ...
+    @property
+    def retry_max_sec(self) -> float: ...
+    async def connect(self) -> Lines: ...
     async def enter(self, peer: RpcPeer, introduction: dict[str, Any]) -> dict[str, Any]:
         """Introduce the sidecar; -> cspd's welcome."""
         ...
@@ -47,6 +49,7 @@ class UnitDoor:
     """Of a unit's sidecar, whom cspd knows by the keeper's word."""
 
     socket: Path
+    retry_max_sec: float = RETRY_MAX_SEC
 
     async def connect(self) -> LineStream:
         return await connect(self.socket)
@@ -94,17 +97,22 @@ class Link:
                 lines = await self.door.connect()
             except (OSError, CspError) as exc:
                 self._complain(exc)
-                pause = await _rest(pause)
+                pause = await self._rest(pause)
                 continue
             try:
                 await self._serve(RpcPeer(lines, "cspd"))
                 pause = RETRY_FIRST_SEC
             except* CspError as group:
                 self._complain(group.exceptions[0])
-                pause = await _rest(pause)
+                pause = await self._rest(pause)
             finally:
                 self._peer = None
                 await _close_now(lines)
+
+    async def _rest(self, pause: float) -> float:
+        """Not all at the same moment, when it was cspd that went; -> how long to rest the next time."""
+        await trio.sleep(pause * random.uniform(0.5, 1.0))
+        return min(pause * 2, self.door.retry_max_sec)
 
     def _complain(self, problem: BaseException) -> None:
         """Once for each thing that is wrong: it is tried again and again."""
@@ -151,13 +159,7 @@ class Link:
                 await self._drained.wait()
 
 
-async def _close_now(lines: LineStream) -> None:
+async def _close_now(lines: Lines) -> None:
     with trio.CancelScope() as scope:
         scope.cancel()
         await lines.aclose()
-
-
-async def _rest(pause: float) -> float:
-    """Not all at the same moment, when it was cspd that went; -> how long to rest the next time."""
-    await trio.sleep(pause * random.uniform(0.7, 1.0))
-    return min(pause * 2, RETRY_MAX_SEC)
