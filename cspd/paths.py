@@ -66,6 +66,10 @@ class Paths:
     def agent_socket(self, name: str) -> Path:
         return self.agents_dir / f"{name}.sock"
 
+    def voice_socket(self, name: str) -> Path:
+        """Where an agent whose room is on another host speaks."""
+        return self.agents_dir / f"{name}.voice"
+
     def screen_file(self, name: str) -> Path:
         return self.agents_dir / f"{name}.screen"
 

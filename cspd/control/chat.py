@@ -13,6 +13,7 @@ from cspd.gateway.feed import Published, check_cursor, in_parts
 from cspd.gateway.history import message_json
 from cspd.gateway.identity import HUMAN
 from cspd.gateway.link import Link
+from cspd.wire.said import message_id_of
 
 HISTORY_MAX = 10_000
 STEPS = ("accepted", "held", "typing", "echoed", "submitted", "turn_started", "turn_ended")
@@ -22,16 +23,17 @@ def chat_message(services: Services, caller: Caller, params: Params) -> Any:
     """`from` is the caller's identity; what the request says of it is ignored."""
     to, content, room = params.recipients("to"), params.text("content"), params.maybe_text("room")
     meta, reply_to = params.meta("meta"), params.maybe_text("reply_to")
-    urgent = params.flag("urgent", False)
+    urgent, said_id = params.flag("urgent", False), params.maybe_text("said_id") or ""
     params.check()
     meta |= {"urgent": True} if urgent else {}
     sender = caller.identity.name
+    message_id = message_id_of(sender, said_id)
     if reply_to is None:
-        return services.hub.post(sender, to, content, room=room, meta=meta)
+        return services.hub.post(sender, to, content, room=room, meta=meta, message_id=message_id)
 
     async def answer() -> dict[str, Any]:
         meta["reply_to"] = (await services.hub.store.message(reply_to))[0].message_id
-        return await services.hub.post(sender, to, content, room=room, meta=meta)
+        return await services.hub.post(sender, to, content, room=room, meta=meta, message_id=message_id)
 
     return answer()
 

@@ -11,10 +11,10 @@ from cspd.control.guests import check_sidecar
 from cspd.control.params import Params
 from cspd.errors import CspError
 from cspd.gateway.guests import Guest
-from cspd.gateway.hub import message_id_of
 from cspd.gateway.inbox import InHand
 from cspd.gateway.link import Here, Link
 from cspd.unit.supervise import Supervised
+from cspd.wire.said import message_id_of
 from cspd.wire.version import PROTOCOL, check_protocol
 
 

@@ -4,7 +4,6 @@ Every reply that says "accepted" comes after the commit. What a message reaches 
 sidecar is given is `inbox`'s; this file carries it out.
 """
 
-import hashlib
 import logging
 import secrets
 import time
@@ -339,11 +338,6 @@ class Hub:
 def new_message_id() -> str:
     """Unique without asking anybody; 80 random bits, and short enough to be typed in part."""
     return secrets.token_hex(10)
-
-
-def message_id_of(agent: str, said_id: str) -> str:
-    """The same id for what an agent's sidecar says a second time because the answer was lost; "" without `said_id`."""
-    return hashlib.sha256(f"{agent}/{said_id}".encode("utf-8", "replace")).hexdigest()[:20] if said_id else ""
 
 
 def _reached(step: str, wanted: str) -> bool:

@@ -32,11 +32,11 @@ from cspd.paths import Paths
 from cspd.profiles.find import profile_texts
 from cspd.sidecar.gateway import GatewayDoor
 from cspd.sidecar.guest import GuestDoor, ask_name
-from cspd.sidecar.home import Home, claim
-from cspd.sidecar.link import Door
+from cspd.sidecar.home import Home, Listeners, claim
 from cspd.sidecar.main import Ending, build_session, live
 from cspd.sidecar.session import Session
 from cspd.sidecar.spool import Spool
+from cspd.sidecar.voice import Voice
 from cspd.unit.manager import sidecar_settings
 from cspd.unit.wiring import wired
 from cspd.wire import rpc
@@ -70,10 +70,10 @@ class Running:
     """The forked agent and what is to become its session, which needs trio's clock."""
 
     home: Home
-    door: Door
+    door: GuestDoor | GatewayDoor
     spec: dict[str, Any]
     master: int
-    listener: socket.socket
+    listeners: Listeners
     notices: list[str]
 
     @property
@@ -115,7 +115,8 @@ def start(request: Request, paths: Paths) -> Running:
     config = checked(request, paths)
     home = claim(config.name, paths, inside=request.inside)
     told = {"profile": config.profile, "command": list(config.command), "host": socket.gethostname()}
-    trouble, door = request.trouble, gateway_door(request, home, told)
+    trouble = request.trouble
+    door: GuestDoor | GatewayDoor | None = gateway_door(request, home, told)
     if door is None:
         door = here = GuestDoor(Path(request.control_socket), home.name, config.room, told)
         trouble = trio.run(ask_name, here)
@@ -124,10 +125,11 @@ def start(request: Request, paths: Paths) -> Running:
     config = attrs.evolve(config, name=home.name)
     _log_to(home)
     command, extra = wired(config, paths)
-    environment = {**agent_environment(os.environ, config, request), **extra}
+    speaks_at = str(home.voice) if request.gateway else request.control_socket
+    environment = {**agent_environment(os.environ, config, speaks_at), **extra}
     nofile = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
-        listener = home.listen()
+        listeners = home.listen(voice=bool(request.gateway))
         pid, terminal = fork_agent(command, environment, os.getcwd(), request.rows, request.columns, nofile)
     except CspError:
         home.leave()
@@ -140,10 +142,10 @@ def start(request: Request, paths: Paths) -> Running:
         "settings": sidecar_settings(config),
     }
     os.close(terminal.pidfd)  # it is our own child: no other process gets its number before we have reaped it
-    return Running(home, door, spec, terminal.master, listener, notices(config.name, request.name, trouble))
+    return Running(home, door, spec, terminal.master, listeners, notices(config.name, request.name, trouble))
 
 
-def gateway_door(request: Request, home: Home, told: Mapping[str, Any]) -> Door | None:
+def gateway_door(request: Request, home: Home, told: Mapping[str, Any]) -> GatewayDoor | None:
     """Of a gateway elsewhere, when one was asked for. Raises CspError."""
     if not request.gateway:
         return None
@@ -178,9 +180,9 @@ def notices(name: str, wanted: str, trouble: str) -> list[str]:
     return [*out, f"{trouble}: {name} runs without it, and joins the room when it can"] if trouble else out
 
 
-def agent_environment(ours: Mapping[str, str], config: UnitConfig, request: Request) -> dict[str, str]:
+def agent_environment(ours: Mapping[str, str], config: UnitConfig, speaks_at: str) -> dict[str, str]:
     """The person's own, with what names the agent. TERM stays: its bytes go to this terminal as they are."""
-    names = {"CSP_AGENT": config.name, "CSP_ROOM": config.room, "CSP_SOCKET": request.control_socket}
+    names = {"CSP_AGENT": config.name, "CSP_ROOM": config.room, "CSP_SOCKET": speaks_at}
     return {"TERM": "xterm-256color", **ours, **names}
 
 
@@ -199,7 +201,9 @@ async def serve(running: Running, control: socket.socket) -> dict[str, Any]:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(reap, running.pid, control, ending)
         nursery.start_soon(guard_terminal, running, control)
-        await live(session, running.listener.fileno(), ending)
+        if running.listeners.voice is not None:
+            nursery.start_soon(Voice(session, lambda: running.door.name).serve, running.listeners.voice)
+        await live(session, running.listeners.attach.fileno(), ending)
         nursery.cancel_scope.cancel()
     return ending.status or {}
 

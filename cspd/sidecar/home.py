@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import attrs
 
@@ -19,6 +20,13 @@ from cspd.transport import listening_socket
 
 NAME_MAX = 32
 TRIES = 100
+
+
+class Listeners(NamedTuple):
+    """For terminals that attach, and for what the agent says."""
+
+    attach: socket.socket
+    voice: socket.socket | None = None
 
 
 @attrs.define
@@ -46,18 +54,25 @@ class Home:
         """The ledger lasts: a message that was typed in this terminal once is not typed into the next one."""
         return self.paths.screen_file(self.name), self.paths.journal_file(self.name), self.directory / "ledger"
 
-    def listen(self) -> socket.socket:
+    @property
+    def voice(self) -> Path:
+        return self.paths.voice_socket(self.name)
+
+    def listen(self, *, voice: bool) -> "Listeners":
+        """`voice`: the agent needs a socket of its own to speak."""
         make_private_dir(self.paths.runtime)
         make_private_dir(self.paths.agents_dir)
         for path in self.black_box[:2]:
             path.unlink(missing_ok=True)  # of a terminal that is gone with its sidecar
-        listener = listening_socket(self.paths.agent_socket(self.name))
-        listener.setblocking(False)
-        return listener
+        paths = [self.paths.agent_socket(self.name), *([self.voice] if voice else [])]
+        sockets = [listening_socket(path) for path in paths]
+        for listener in sockets:
+            listener.setblocking(False)
+        return Listeners(*sockets)
 
     def leave(self) -> None:
         """Ledger and spool stay."""
-        for path in (self.paths.agent_socket(self.name), *self.black_box[:2]):
+        for path in (self.paths.agent_socket(self.name), self.voice, *self.black_box[:2]):
             path.unlink(missing_ok=True)
         os.close(self._lock)
 

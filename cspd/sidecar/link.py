@@ -85,6 +85,12 @@ class Link:
         if self._peer is not None:
             self.report(method, params)
 
+    async def ask(self, method: str, params: dict[str, Any]) -> Any:
+        """Now or not at all: raises CspError("unreachable") when cspd is not there."""
+        if self._peer is None:
+            raise CspError("unreachable", "cspd: not connected now", "try again later")
+        return await self._peer.call(method, params)
+
     def reported(self) -> set[str]:
         """Messages of which steps wait to be said."""
         return {entry.params["message_id"] for entry in self.spool if entry.method == "sidecar.step"}
@@ -149,7 +155,8 @@ class Link:
             if exc.code in ("storage", "busy"):
                 await trio.sleep(RETRY_MAX_SEC)  # the disk is full: nothing is forgotten until it is not
                 return
-            log.warning("%s: %s", entry.method, exc)  # refused: saying it again would not help
+            if exc.code != "duplicate-message":  # it had heard that before
+                log.warning("%s: %s", entry.method, exc)  # refused: saying it again would not help
         self.spool.done(entry)
 
     async def drain(self, timeout_sec: float) -> None:

@@ -1,7 +1,9 @@
 """`cspctl run --gateway`: registered once, told what is wrong, and nothing lost or doubled over a line that is cut."""
 
 import os
+import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +49,11 @@ def state_of(near: Instance, name: str) -> str:
     return next((str(agent["state"]) for agent in near.call("agent.list") if agent["name"] == name), "")
 
 
+def wait_joined(near: Instance, name: str) -> None:
+    eventually(lambda: state_of(near, name) == "running", f"{name} is there")
+    near.wait_idle(name)
+
+
 def restart(instance: Instance) -> None:
     """As a crash would have it."""
     assert instance.daemon is not None
@@ -60,7 +67,7 @@ def test_a_remote_agent_is_in_the_room_like_any_other(unstarted: Instance, far: 
     unstarted.add("bash", *BASH)
     with run(unstarted, far, f"ws://127.0.0.1:{port}", "--", *BASH) as outer:
         outer.until_shown("$")
-        unstarted.wait_idle("bash-2")
+        wait_joined(unstarted, "bash-2")
         unstarted.ctl("send", "--to", "bash-2", "--wait", "submitted", "echo far-$((1+1))-away")
         outer.until_shown("far-2-away")
         outer.type("echo '@bash: hello from afar'\r")
@@ -157,7 +164,7 @@ def test_nothing_is_lost_or_doubled_when_cspd_is_killed_again_and_again(
     unstarted.start()
     with run(unstarted, far, f"ws://127.0.0.1:{port}", "--", *BASH) as outer:
         outer.until_shown("$")
-        unstarted.wait_idle("bash")
+        wait_joined(unstarted, "bash")
         both = BothWays(unstarted, outer, "bash", far.root / "received")
         said = 0
 
@@ -180,7 +187,7 @@ def test_nothing_is_lost_or_doubled_when_the_line_is_cut(unstarted: Instance, fa
     with FarAway() as net:
         with run(unstarted, far, f"ws://{net.here}:{port}", "--", *BASH, before=tuple(net.there())) as outer:
             outer.until_shown("$")
-            unstarted.wait_idle("bash")
+            wait_joined(unstarted, "bash")
             both = BothWays(unstarted, outer, "bash", far.root / "received")
 
             said = 0
@@ -223,3 +230,56 @@ def test_what_it_had_to_say_outlives_its_kill(unstarted: Instance, far: Instance
             outer.type("exit\r")
             outer.wait()
     assert list(both.tally().heard.values()) == [1] * 5
+
+
+def test_what_runs_inside_a_remote_agent_speaks_through_its_sidecar(
+    unstarted: Instance, far: Instance, port: int
+) -> None:
+    unstarted.start()
+    unstarted.add("alice", *BASH)
+    with run(unstarted, far, f"ws://127.0.0.1:{port}", "--name", "far", "--", *BASH, columns=120) as outer:
+        wait_joined(unstarted, "far")
+        outer.type("cspctl list\r")
+        outer.until_shown("alice")
+        outer.type("cspctl send --to alice said-by-a-command && cspctl stop alice\r")
+        outer.until_shown("only the person may")
+        unstarted.wait_screen("alice", "said-by-a-command")
+        refused = far.ctl("--socket", str(far.runtime / "agents" / "far.voice"), "list", check=False)
+        assert "not a process of this agent" in refused.stderr
+        assert unstarted.daemon is not None
+        unstarted.daemon.kill()
+        unstarted.daemon.wait()
+        outer.type("clear; cspctl send --to alice kept-for-later; cspctl list; echo status-$?\r")
+        outer.until_shown("status-5")
+        unstarted.start()
+        unstarted.wait_screen("alice", "kept-for-later")
+        said = unstarted.call("chat.history", **{"from": "far"})["messages"]
+        assert [m["content"] for m in said if m["kind"] == "message"] == ["said-by-a-command", "kept-for-later"]
+        (kept,) = [m["message_id"] for m in said if m["content"] == "kept-for-later"]
+        assert kept in outer.screen()
+        outer.type("exit\r")
+        outer.wait()
+
+
+def test_a_gateway_behind_tls(unstarted: Instance, far: Instance, port: int) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    key, certificate = unstarted.root / "key.pem", unstarted.root / "certificate.pem"
+    words = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    words += ["-subj", "/CN=csp", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out"]
+    subprocess.run(["openssl", *words, str(certificate)], check=True, capture_output=True)
+    with open(unstarted.root / "config" / "csp" / "cspd.toml", "a") as file:
+        file.write(f'tls_certificate = "{certificate}"\ntls_key = "{key}"\n')
+    unstarted.start()
+    trust = ("env", f"SSL_CERT_FILE={certificate}")
+    with run(unstarted, far, f"wss://127.0.0.1:{port}", "--", *BASH, before=trust) as outer:
+        eventually(lambda: state_of(unstarted, "bash") == "running", "it is there")
+        outer.type("echo '@human: through TLS'\r")
+        both = BothWays(unstarted, outer, "bash", Path("/nowhere"))
+        eventually(lambda: "through TLS" in str(both.near.call("chat.history", **{"from": "bash"})), "it was heard")
+        outer.type("exit\r")
+        outer.wait()
+    with run(unstarted, far, f"wss://127.0.0.1:{port}", "--", *BASH) as outer:
+        outer.until_shown("bash runs without it")  # nobody vouches for that certificate
+        outer.type("exit\r")
+        outer.wait()
