@@ -194,7 +194,8 @@ def test_what_nobody_heard_is_said_once_by_the_next_run_after_a_kill(unstarted: 
 def test_the_end_of_the_terminal_ends_the_agent(unstarted: Instance) -> None:
     with run(unstarted, "--", *BASH) as outer:
         outer.until_shown("$")
-        outer.type("trap '' HUP; sleep 1000\r")
+        outer.type("trap '' HUP; echo rea''dy; sleep 1000\r")
+        outer.until_shown("\nready")
         os.kill(outer.pid, signal.SIGHUP)
         assert outer.wait() == 128 + signal.SIGKILL, "it did not heed the hang-up"
     eventually(lambda: not unstarted.processes(), "nothing is left")
