@@ -106,11 +106,12 @@ def sidecar_said(services: Services, caller: Caller, params: Params) -> Any:
 async def _once(stored: Awaitable[Any]) -> dict[str, Any]:
     """Answer when it is on disk; also what was there before: a sidecar says it again when the answer was lost."""
     try:
-        await stored
+        answer = await stored
     except CspError as exc:
         if exc.code != "duplicate-message":
             raise
-    return {}
+        return {}
+    return answer if isinstance(answer, dict) else {}
 
 
 def sidecar_ended(services: Services, caller: Caller, params: Params) -> None:
