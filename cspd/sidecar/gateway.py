@@ -46,6 +46,7 @@ class GatewayDoor:
     capabilities: Mapping[str, Any]
     retry_max_sec: float = 10.0
     _token: str = ""
+    _refused: CspError | None = None  # our token counts no more: a person has seen to that
 
     def __attrs_post_init__(self) -> None:
         """Raises CspError when there is no token at all."""
@@ -56,6 +57,8 @@ class GatewayDoor:
 
     async def connect(self) -> WebSocketLines:
         """Raises OSError when it cannot be reached, CspError when it does not let us in."""
+        if self._refused is not None:
+            raise self._refused
         address = Address.parse(self.url)
         with trio.move_on_after(CONNECT_SEC):
             if not self._token:
@@ -65,6 +68,7 @@ class GatewayDoor:
                 return await upgrade(stream, address.name, f"{address.prefix}/rpc", self._token)
             except CspError as exc:
                 if exc.code == "no-token":
+                    self._refused = exc
                     self.keys.unlink(missing_ok=True)  # revoked, or we were removed: the next run begins anew
                 raise
         raise OSError(f"{address.name}: no answer within {CONNECT_SEC:g} s")
