@@ -44,16 +44,16 @@ def contents(instance: Instance, sender: str) -> list[str]:
     return [message["content"] for message in said if message["kind"] == "message"]
 
 
-def sidecar_of(instance: Instance) -> int:
-    """Of the only run, also when no cspd knows it."""
-
-    def find() -> int:
-        for pid in instance.processes():
+def sidecars(instance: Instance) -> list[int]:
+    """Of all runs, also when no cspd knows them."""
+    found = []
+    for pid in instance.processes():
+        try:
             if b"cspd.sidecar.foreground" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                return pid
-        return 0
-
-    return int(eventually(find, "the sidecar"))
+                found.append(pid)
+        except OSError:
+            continue  # ended meanwhile
+    return found
 
 
 def left_behind(instance: Instance) -> list[str]:
@@ -191,6 +191,37 @@ def test_what_nobody_heard_is_said_once_by_the_next_run_after_a_kill(unstarted: 
     assert contents(unstarted, "bash") == [f"word-{i}" for i in range(5)]
 
 
+def test_what_was_typed_before_a_kill_is_not_typed_into_the_next_run(instance: Instance) -> None:
+    received = instance.root / "received"
+    with run(instance, "--", *BASH) as outer:
+        outer.until_shown("$")
+        wait_running(instance, "bash")
+        instance.wait_idle("bash")
+        outer.type("a draft")
+        outer.until_shown("a draft")
+        sent = instance.ctl("send", "--to", "bash", f"echo once >>{received}").stdout.strip()
+        step = lambda: instance.call("chat.get", message_id=sent)["deliveries"]["bash"]  # noqa: E731
+        eventually(lambda: step()["reason"] == "human_typing", "it waits for the draft")
+        assert instance.daemon is not None
+        instance.daemon.kill()
+        instance.daemon.wait()
+        outer.type("\x15")  # the draft is gone, and cspd does not hear what follows
+        eventually(lambda: outer.read_some() or received.exists(), "it was typed")
+        ledger = instance.root / "state" / "csp" / "run" / "bash" / "ledger"
+        eventually(lambda: b'"submitted"' in ledger.read_bytes(), "that is written down")
+        os.kill(outer.pid, signal.SIGKILL)
+        outer.wait()
+    eventually(lambda: sidecars(instance) == [], "the agent has ended with it")
+    instance.start()
+    with run(instance, "--", *BASH) as outer:
+        eventually(lambda: outer.read_some() or step()["step"] not in ("accepted", "held"), "its step is known")
+        instance.ctl("send", "--to", "bash", "--wait", "submitted", f"echo twice >>{received}")
+        eventually(lambda: outer.read_some() or "twice" in received.read_text(), "the next one was typed")
+        assert received.read_text() == "once\ntwice\n"
+        outer.type("exit\r")
+        outer.wait()
+
+
 def test_the_end_of_the_terminal_ends_the_agent(unstarted: Instance) -> None:
     with run(unstarted, "--", *BASH) as outer:
         outer.until_shown("$")
@@ -205,7 +236,7 @@ def test_the_terminal_is_given_back_when_the_sidecar_is_killed(unstarted: Instan
     with run(unstarted, "--", *BASH) as outer:
         before = outer.flags()
         outer.until_shown("$")
-        os.kill(sidecar_of(unstarted), signal.SIGKILL)
+        os.kill(*eventually(lambda: sidecars(unstarted), "the sidecar"), signal.SIGKILL)
         assert outer.wait() == 1
         assert outer.flags() == before
         outer.until_shown("was killed by signal 9")
