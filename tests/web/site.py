@@ -83,11 +83,11 @@ def as_agent(record: GuestRecord) -> Agent:
 
 
 @asynccontextmanager
-async def place_at(root: Path, crowd: Crowd | None = None) -> AsyncIterator[Place]:
+async def place_at(root: Path, crowd: Crowd | None = None, patience_sec: float = 60.0) -> AsyncIterator[Place]:
     hub = Hub()
     paths = Paths(root / "run", root / "config", root / "state")
     paths.runtime.mkdir(parents=True, exist_ok=True)
-    with trio.fail_after(60):
+    with trio.fail_after(patience_sec):
         async with open_history(paths.history_db, on_commit=hub.committed) as history:
             await hub.start(history)
             guests, tokens = Guests(hub, as_agent), Tokens(history)
