@@ -55,21 +55,28 @@ WhyDown = Callable[[], Standing | None]
 
 
 def attach(
-    name: str, path: Path, *, read_only: bool, detach_key: str, why_down: WhyDown, talk: TextIO | None = None
+    name: str,
+    path: Path,
+    *,
+    read_only: bool,
+    detach_key: str,
+    why_down: WhyDown,
+    talk: TextIO | None = None,
+    tell_end: bool = True,
 ) -> int:
     """Make this terminal the agent's until the person detaches or the agent ends for good.
 
     Returns the exit status: 0 after a detach and when the agent is inactive or ended with status 0,
-    128 + number after a signal, 1 otherwise.
+    128 + number after a signal, 1 otherwise. `tell_end`: the person is told how it ended.
     Raises CspError where attaching is not possible. The terminal is as before in every case.
     """
     key = detachkey.parse(detach_key)
     _check_ours(path.parent)
     with Signals() as signals, Terminal() as terminal:
-        outcome = _Attachment(name, SidecarLink(path), terminal, signals, KeyWatch(key), why_down, read_only).run(
-            key.name if key else "^C"
-        )
-    if outcome.line:
+        attachment = _Attachment(name, SidecarLink(path), terminal, signals, KeyWatch(key), why_down, read_only)
+        attachment.tell_end = tell_end
+        outcome = attachment.run(key.name if key else "^C")
+    if outcome.line and tell_end:
         print(f"[{outcome.line}]", file=talk or sys.stderr)
     return outcome.status
 
@@ -105,6 +112,7 @@ class _Attachment:
         self._keys = keys
         self._why_down = why_down
         self._read_only = read_only
+        self.tell_end = True
         self._phase = _Phase.SEEKING
         self._outcome: _Outcome | None = None
         self._leaving = False  # with what is on the screen now; otherwise the rest of the output is shown first
@@ -261,7 +269,8 @@ class _Attachment:
     def _exited(self, status: object) -> None:
         self._status = status if isinstance(status, dict) else {}
         self._ended = self._incarnation
-        self._terminal.say(f"[{self._name} {_how_it_ended(self._status)}]")
+        if self.tell_end:
+            self._terminal.say(f"[{self._name} {_how_it_ended(self._status)}]")
         self._link.forget_input()  # it was meant for the one that ended
         self._seek_again()
         self._next_ask = self._since

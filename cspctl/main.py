@@ -57,6 +57,12 @@ VERBS: dict[str, tuple[str, str, str, str]] = {
         "[NAME...] [--layout LAYOUT] [--status]",
         "a tmux session: a pane for each agent, and watch",
     ),
+    "run": (
+        "run",
+        "run",
+        "[--name N] [--profile P] [--room R] [--gateway URL] [--token-file FILE] -- COMMAND...",
+        "start an agent here, in this terminal",
+    ),
     "screen": ("units", "screen", "NAME [--scrollback] [--ansi]", "print what the agent's terminal shows"),
     "replay": (
         "replay",
@@ -96,6 +102,7 @@ VERBS: dict[str, tuple[str, str, str, str]] = {
     "message": ("rooms", "message", "ID", "one message with every step of its deliveries"),
     "pause": ("rooms", "pause", "[NAME] [--room R]", "type nothing more into an agent, or into a whole room"),
     "resume": ("rooms", "resume", "[NAME] [--room R]", "the opposite of pause"),
+    "tokens": ("tokens", "tokens", "[list|revoke] [NAME...]", "tokens of agents that come over the network"),
     "hook": ("hook", "hook", "EVENT", "report an event of an agent CLI's own hook, given as JSON on stdin"),
     "logs": ("logs", "logs", "[NAME] [-f|--follow] [-n|--lines N]", "cspd's log, or what it says of one agent"),
     "doctor": ("doctor", "doctor", "", "look for what is wrong with this installation, and say what to do"),

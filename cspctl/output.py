@@ -218,7 +218,8 @@ AGENT_HEADERS = ("NAME", "STATE", "ACTIVITY", "QUEUED", "ATTACHED", "RESTARTS", 
 
 def agent_row(agent: Mapping[str, Any]) -> list[object]:
     numbers = [agent["queued"], agent["attached"], agent["restarts"], span(agent["uptime_sec"])]
-    return [agent["name"], agent["state"], activity_text(agent), *numbers, command_text(agent["command"])]
+    mark = "guest: " if agent.get("guest") else ""
+    return [agent["name"], agent["state"], activity_text(agent), *numbers, mark + command_text(agent["command"])]
 
 
 def agent_text(
@@ -232,11 +233,12 @@ def agent_text(
     activity_why = f" ({safe(agent['activity_reason'])})" if agent.get("activity_reason") else ""
     sidecar = agent.get("sidecar")
     autostart = "starts with cspd" if agent.get("autostart") else "does not start with cspd"
+    start = "a guest: it is run by hand" if agent.get("guest") else autostart
     dot = paint("●" if state == "running" else "○", shade, colour)
     facts = {
         "State": f"{paint(state, shade, colour)}{why}{pid}; restarts: {agent['restarts']}",
         "Activity": f"{activity_text(agent)}{activity_why}",
-        "Room": f"{agent['room']}; profile {agent['profile']}; {autostart}",
+        "Room": f"{agent['room']}; profile {agent['profile']}; {start}",
         **({"Profile": paint(safe(warning), "yellow", colour)} if warning else {}),
         "Attached": f"{agent['attached']}; sidecar {'pid ' + str(sidecar['pid']) if sidecar else 'none'}",
         "Inbox": inbox_text(inbox, agent["name"]) if inbox else f"{agent['queued']} waiting",

@@ -219,4 +219,5 @@ def _refuse_attach(call: Call, name: str) -> None:
     """Say at once what is wrong, unless the agent is about to have a terminal."""
     agent = call.ask("agent.get", {"name": name, "brief": True})
     if agent["state"] in ("inactive", "failed"):
-        raise CspError("not-active", f"agent: {name}: {agent['state']}", f"cspctl start {name}")
+        hint = "its own person starts it: cspctl run" if agent.get("guest") else f"cspctl start {name}"
+        raise CspError("not-active", f"agent: {name}: {agent['state']}", hint)

@@ -35,6 +35,7 @@ DEFAULT_KEYWORD = "@{name}:"
 KEYWORD_NAME = re.compile(r"[^\W_][\w.-]{0,31}")
 DEFAULT_TEMPLATE = "[Context: {from} sent a message]\n{content}"
 FD_NAME = re.compile(r"[!-9;-~]{1,255}")  # systemd's FileDescriptorName=: printable ASCII without a colon
+HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,252})", re.ASCII)
 TCP_ADDRESS = re.compile(
     r"(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%\w+)?)\]|(?P<host>[^\s:\[\]/]+)):(?P<port>[0-9]{1,5})", re.ASCII
 )
@@ -304,9 +305,25 @@ def is_listen(_instance: Any, _attribute: Any, value: str) -> None:
     parse_listen(value)
 
 
+def are_hosts(_instance: Any, _attribute: Any, value: tuple[str, ...]) -> None:
+    for name in value:
+        if not HOST_NAME.fullmatch(name):
+            refuse(f"got {shown(name)}, expected a lower-case host name without a port")
+
+
 @attrs.frozen
 class GatewayConfig:
+    """Where HTTP and WebSocket are served, by which names, and whether with TLS."""
+
     listen: str = attrs.field(default="127.0.0.1:8765", validator=is_listen)
+    allowed_hosts: tuple[str, ...] = attrs.field(default=(), validator=are_hosts)
+    tls_certificate: str = ""
+    tls_key: str = ""
+
+    def __attrs_post_init__(self) -> None:
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            missing = "tls_key" if self.tls_certificate else "tls_certificate"
+            raise Invalid((missing, "missing, but the other one of certificate and key is there"))
 
     @property
     def address(self) -> TcpAddress | InheritedSocket | None:

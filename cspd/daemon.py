@@ -21,11 +21,14 @@ from cspd.control.call import Services
 from cspd.control.serve import serve_control
 from cspd.control.views import agent_json
 from cspd.errors import CspError
+from cspd.gateway.guestbook import GuestRecord
+from cspd.gateway.guests import Guest, Guests
 from cspd.gateway.history import History, open_history
 from cspd.gateway.hub import Agent, Hub
 from cspd.gateway.introducer import Introducer
 from cspd.gateway.introduction import How
 from cspd.gateway.loopguard import Limits
+from cspd.gateway.tokens import Tokens
 from cspd.journal import about
 from cspd.keeper.client import KeeperClient
 from cspd.logtail import Entry, LogTail
@@ -37,6 +40,7 @@ from cspd.transport import listening_socket
 from cspd.unit.machine import State
 from cspd.unit.manager import Manager, sidecar_settings
 from cspd.unit.supervise import Supervised
+from cspd.web.serve import serve_web
 
 log = logging.getLogger("cspd")
 
@@ -57,6 +61,12 @@ def voices(config: UnitConfig, profile: Profile) -> How:
     return How(keyword=config.share.keyword if heard else "")
 
 
+def guest_agent(guest: GuestRecord, paths: Paths) -> Agent:
+    """A guest has the defaults of a unit file, and the room and profile that it came with."""
+    config = UnitConfig(name=guest.name, command=("guest",), profile="default", room=guest.room)
+    return gateway_agent(config, paths)
+
+
 @attrs.define(eq=False)
 class Daemon:
     """Reload and removal touch files, units and gateway; here they meet."""
@@ -65,26 +75,28 @@ class Daemon:
     config: DaemonConfig
     hub: Hub
     manager: Manager
+    guests: Guests
     tail: LogTail
     service: Service
+    listen: str = ""  # where the gateway does, which its own task knows
     reloaded: trio.Event = attrs.Factory(trio.Event)  # replaced at each reload
     _told: dict[str, tuple[object, ...]] = attrs.Factory(dict)  # what the world was last told of each agent
 
-    def changed(self, supervised: Supervised) -> None:
+    def changed(self, member: Supervised | Guest) -> None:
         """An agent's state or activity may have changed: an event, if it has."""
-        if supervised.name not in self.hub.agents:
+        if member.name not in self.hub.agents:
             return
-        now = agent_json(self.hub, supervised)
+        now = agent_json(self.hub, member)
         facts = {key: now[key] for key in ("state", "activity", "reason", "pid")}
-        before = self._told.get(supervised.name, ())
+        before = self._told.get(member.name, ())
         if before == tuple(facts.values()):
             return
-        self._told[supervised.name] = tuple(facts.values())
+        self._told[member.name] = tuple(facts.values())
         if before[:1] != (now["state"],):
             why = f": {now['reason']}" if now["reason"] else ""
-            log.info("%s: %s%s", supervised.name, now["state"], why, extra=about(agent=supervised.name))
+            log.info("%s: %s%s", member.name, now["state"], why, extra=about(agent=member.name))
             self.service.tell(f"STATUS={self.standing()}")
-        self.hub.note_agent(supervised.name, facts)
+        self.hub.note_agent(member.name, facts)
 
     def standing(self) -> str:
         """One line for `systemctl status`."""
@@ -102,6 +114,8 @@ class Daemon:
 
     async def _reload(self) -> dict[str, Any]:
         daemon, units = load_all(self.paths)
+        for name in units:
+            self._check_free(name)
         known = {name: unit.unit.config for name, unit in self.manager.units.items()}
         self._take(daemon)
         for name, config in units.items():
@@ -138,7 +152,16 @@ class Daemon:
         path = self.paths.unit_file(check_agent_name(name))
         if not path.exists():
             raise CspError("no-such-agent", f"agent: {name}: {path}: no such file", f"cspctl add {name} -- COMMAND")
+        self._check_free(name)
         await self._load(read_unit(path, known_profiles(self.paths)))
+
+    def _check_free(self, name: str) -> None:
+        if name in self.guests.members:
+            raise CspError(
+                "name-taken",
+                f"agent: {name}: a guest has this name",
+                f"cspctl remove {name} forgets the guest, or choose another name",
+            )
 
     async def remove_unit(self, name: str) -> None:
         if name in self.manager.units or not self.paths.unit_file(check_agent_name(name)).exists():
@@ -190,25 +213,35 @@ async def _serve_with(
     daemon: Daemon
     manager = Manager(paths, keeper, lambda supervised: daemon.changed(supervised))
     keeper.on_list, keeper.on_event = manager.keeper_list, manager.keeper_event
-    daemon = Daemon(paths, loaded.daemon, hub, manager, tail, service)
+    guests = Guests(hub, lambda guest: guest_agent(guest, paths), lambda guest: daemon.changed(guest))
+    daemon = Daemon(paths, loaded.daemon, hub, manager, guests, tail, service)
     daemon._take(loaded.daemon)
-    services = Services(paths, hub, manager, daemon, trio.current_time())
+    tokens = Tokens(history)
+    try:
+        await tokens.start(paths.token_file)
+    except CspError as exc:
+        log.error("%s: nobody can register", exc)  # the rest of cspd is worth more than the gateway
+    services = Services(paths, hub, manager, guests, tokens, daemon, trio.current_time())
     with _control_socket(paths, service) as listener:
         async with trio.open_nursery() as nursery:
             await nursery.start(keeper.serve)
             for unit in loaded.units.values():
                 await hub.add_agent(gateway_agent(unit, paths))
+            await guests.start()
             nursery.start_soon(hub.expire)
             nursery.start_soon(hub.moderator.assembly.run)
             nursery.start_soon(Introducer(hub).run)
             nursery.start_soon(_forget_old, daemon, history)
             await nursery.start(manager.serve, list(loaded.units.values()))
             await nursery.start(serve_control, listener, services)
-            log.info("ready: %d agents, keeper %d", len(loaded.units), keeper.pid)
-            service.ready(daemon.standing())
-            nursery.start_soon(service.feed_watchdog)
-            await _wait_signals(daemon)
-            service.stopping()
+            async with trio.open_nursery() as outside:  # ends first: nobody out there waits while agents are stopped
+                await outside.start(serve_web, services, daemon)
+                log.info("ready: %d agents, keeper %d", len(loaded.units), keeper.pid)
+                service.ready(daemon.standing())
+                nursery.start_soon(service.feed_watchdog)
+                await _wait_signals(daemon)
+                service.stopping()
+                outside.cancel_scope.cancel()
             if keeper.by_cspd:
                 manager.ending()
                 await keeper.end()

@@ -66,6 +66,10 @@ class Paths:
     def agent_socket(self, name: str) -> Path:
         return self.agents_dir / f"{name}.sock"
 
+    def voice_socket(self, name: str) -> Path:
+        """Where an agent whose room is on another host speaks."""
+        return self.agents_dir / f"{name}.voice"
+
     def screen_file(self, name: str) -> Path:
         return self.agents_dir / f"{name}.screen"
 
@@ -101,6 +105,14 @@ class Paths:
     def recordings_dir(self, name: str) -> Path:
         """What one agent's terminal has shown, as numbered asciicast files."""
         return self.state / "recordings" / name
+
+    def run_dir(self, name: str) -> Path:
+        """What `cspctl run` keeps of one agent: its lock, ledger, spool and log."""
+        return self.state / "run" / name
+
+    @property
+    def token_file(self) -> Path:
+        return self.runtime / "token"
 
     @property
     def history_db(self) -> Path:

@@ -1,7 +1,7 @@
 """Unix sockets under trio: bounded lines, JSON-RPC both ways on them, private listeners, peer credentials.
 
 What the methods mean is left to the callers. A send that was cut short closes the stream: half a line is on the wire.
-`RpcPeer` runs on anything that carries `Lines`; `web.websocket` has the other one.
+`RpcPeer` runs on anything that carries `Lines`; `web.websocket` has another.
 """
 
 import inspect

@@ -45,7 +45,7 @@ def test_defaults_are_the_documented_ones() -> None:
 
 def test_defaults_of_the_daemon_are_the_documented_ones() -> None:
     assert attrs.asdict(DaemonConfig()) == {
-        "gateway": {"listen": "127.0.0.1:8765"},
+        "gateway": {"listen": "127.0.0.1:8765", "allowed_hosts": (), "tls_certificate": "", "tls_key": ""},
         "history": {"keep_days": 0},
         "log": {"level": "info"},
         "loop_guard": {

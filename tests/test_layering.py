@@ -19,6 +19,7 @@ PURE = {
     *("cspd.profiles.profile", "cspd.profiles.read", "cspd.profiles.reader", "cspd.profiles.wiring"),
     *("cspd.unit.machine", "cspd.unit.policy", "cspd.keeper.registry", "cspd.gateway.room", "cspd.gateway.inbox"),
     *(f"cspd.gateway.{name}" for name in ("chain", "loopguard", "floor", "vote", "introduction")),
+    *("cspd.web.head", "cspd.web.frames", "cspd.web.metrics"),
     *(
         f"cspd.sidecar.{name}"
         for name in (
@@ -51,8 +52,11 @@ MAY_IMPORT = {
     "cspd.keeper.*": TRANSPORT | {"cspd.sidecar.main"},  # which a forked child runs; see the test of it below
     "cspd.unit.*": TRANSPORT | {"cspd.config", "cspd.profiles.*", "cspd.keeper.client"},
     "cspd.gateway.*": TRANSPORT,
+    # a program of its own: what cspd and the keeper do for a unit, it does for itself
+    "cspd.sidecar.foreground": TRANSPORT | {"cspd.profiles.*", "cspd.config", "cspd.unit.*", "cspd.keeper.spawn"},
     "cspd.sidecar.*": TRANSPORT | {"cspd.profiles.*"},
     "cspd.control.*": TRANSPORT | {"cspd.unit.*", "cspd.gateway.*", "cspd.logtail"},
+    "cspd.web.*": TRANSPORT | {"cspd.config", "cspd.control.*", "cspd.gateway.*"},
     "cspd.daemon": {"cspd.*"},
     "cspd.main": {"cspd.*"},
     "cspctl.doctor": WIRE | CONFIG | {"cspd.profiles.*"},

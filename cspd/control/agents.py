@@ -6,39 +6,57 @@ from typing import Any
 
 import trio
 
-from cspd.control.call import INTRODUCTION_SEC, Caller, Method, Services, named_unit, people_only
+from cspd.control.call import (
+    INTRODUCTION_SEC,
+    Caller,
+    Member,
+    Method,
+    Services,
+    named_member,
+    named_unit,
+    people_only,
+)
 from cspd.control.params import Params
 from cspd.control.views import agent_json
 from cspd.errors import CspError, nearest
+from cspd.gateway.guests import Guest
 from cspd.gateway.moderator import stop_json
 from cspd.unit.machine import State
-from cspd.unit.supervise import Supervised
 
 WAITABLE = ("running", "exited", "inactive", "failed", "starting", "idle", "busy", "dialog", "unknown")
 
 
 def agent_list(services: Services, caller: Caller, params: Params) -> list[dict[str, Any]]:
-    return [agent_json(services.hub, unit) for unit in services.manager.units.values()]
+    return [agent_json(services.hub, member) for member in services.members()]
 
 
 def agent_get(services: Services, caller: Caller, params: Params) -> Any:
     brief = params.flag("brief", False)  # nothing that only its sidecar knows
-    unit = named_unit(services, params)
+    member = named_member(services, params)
 
     async def answer() -> dict[str, Any]:
-        config = unit.unit.config
         return {
-            **agent_json(services.hub, unit),
-            **services.daemon.about_profile(config.profile),
-            "log": services.daemon.log_of(unit.name),
-            "exit": unit.last_exit,
-            "working_directory": str(config.working_directory),
-            "restart": config.restart.policy,
-            "unit_file": str(services.paths.unit_file(unit.name)),
-            "last_lines": [] if brief else await _last_lines(services, unit.name),
+            **agent_json(services.hub, member),
+            "log": services.daemon.log_of(member.name),
+            **_home(services, member),
+            "last_lines": [] if brief else await _last_lines(services, member.name),
         }
 
     return answer()
+
+
+def _home(services: Services, member: Member) -> dict[str, Any]:
+    """What stands in its unit file. A guest has none."""
+    if isinstance(member, Guest):
+        return {"capabilities": dict(member.record.capabilities)}
+    config = member.unit.config
+    return {
+        **services.daemon.about_profile(config.profile),
+        "exit": member.last_exit,
+        "working_directory": str(config.working_directory),
+        "restart": config.restart.policy,
+        "unit_file": str(services.paths.unit_file(member.name)),
+    }
 
 
 async def _last_lines(services: Services, name: str) -> list[str]:
@@ -70,7 +88,11 @@ def agent_remove(services: Services, caller: Caller, params: Params) -> Any:
     params.check()
 
     async def answer() -> dict[str, Any]:
-        await services.daemon.remove_unit(name)
+        if name in services.guests.members:
+            await services.tokens.revoke_all(name)
+            await services.guests.forget(name)
+        else:
+            await services.daemon.remove_unit(name)
         return {}
 
     return answer()
@@ -112,7 +134,7 @@ def agent_kill(services: Services, caller: Caller, params: Params) -> Any:
 def agent_wait(services: Services, caller: Caller, params: Params) -> Any:
     wanted = params.text("for")
     timeout_sec = params.seconds("timeout_sec")
-    unit = named_unit(services, params)
+    member = named_member(services, params)
     if wanted not in WAITABLE:
         raise CspError(
             "invalid-params",
@@ -121,19 +143,19 @@ def agent_wait(services: Services, caller: Caller, params: Params) -> Any:
         )
 
     def reached() -> bool:
-        state, activity = unit.unit.state, agent_json(services.hub, unit)["activity"]
+        now = agent_json(services.hub, member)
         if wanted == "exited":
-            return state in (State.INACTIVE, State.FAILED, State.BACKOFF)
-        return wanted in (state.value, activity)
+            return now["state"] in (State.INACTIVE.value, State.FAILED.value, State.BACKOFF.value)
+        return wanted in (now["state"], now["activity"])
 
     async def answer() -> dict[str, Any]:
         with trio.move_on_after(timeout_sec) as scope:
-            await unit.wait_until(reached)
-        now = agent_json(services.hub, unit)
+            await member.wait_until(reached)
+        now = agent_json(services.hub, member)
         if scope.cancelled_caught:
             raise CspError(
                 "timed-out",
-                f"agent: {unit.name}: not {wanted} within {timeout_sec:g} s: it is {now['state']}, {now['activity']}",
+                f"agent: {member.name}: not {wanted} within {timeout_sec:g} s: it is {now['state']}, {now['activity']}",
             )
         return now
 
@@ -145,7 +167,7 @@ def pause(paused: bool) -> Method:
         people_only(caller, "agent.pause" if paused else "agent.resume")
         room = params.maybe_text("room")
         params.only_one("name", "room")
-        name = services.hub.rooms.check(room) if room is not None else named_unit(services, params).name
+        name = services.hub.rooms.check(room) if room is not None else named_member(services, params).name
         params.check()
         scope = "agent" if room is None else "room"
 
@@ -161,15 +183,17 @@ def pause(paused: bool) -> Method:
 
 def agent_screen(services: Services, caller: Caller, params: Params) -> Any:
     asked = {"scrollback": params.flag("scrollback", False), "ansi": params.flag("ansi", False)}
-    return _ask_sidecar(services, named_unit(services, params), "sidecar.screen", asked)
+    return _ask_sidecar(services, named_member(services, params), "sidecar.screen", asked)
 
 
 def agent_explain(services: Services, caller: Caller, params: Params) -> Any:
-    return _ask_sidecar(services, named_unit(services, params), "sidecar.explain", {})
+    return _ask_sidecar(services, named_member(services, params), "sidecar.explain", {})
 
 
-async def _ask_sidecar(services: Services, unit: Supervised, method: str, params: dict[str, Any]) -> Any:
+async def _ask_sidecar(services: Services, member: Member, method: str, params: dict[str, Any]) -> Any:
     """Of an agent that has just started, or whose sidecar was killed, the sidecar may still be on its way."""
-    with trio.move_on_after(INTRODUCTION_SEC):
-        await unit.wait_until(lambda: unit.name in services.hub.links or unit.unit.pid is None)
-    return await services.hub.linked(unit.name).ask(method, params)
+    if not isinstance(member, Guest):
+        unit = member
+        with trio.move_on_after(INTRODUCTION_SEC):
+            await unit.wait_until(lambda: unit.name in services.hub.links or unit.unit.pid is None)
+    return await services.hub.linked(member.name).ask(method, params)

@@ -8,9 +8,11 @@ import trio
 
 from cspd.control.params import Params
 from cspd.errors import CspError
+from cspd.gateway.guests import Guest, Guests
 from cspd.gateway.hub import Hub
 from cspd.gateway.identity import Identity
 from cspd.gateway.link import Link
+from cspd.gateway.tokens import Tokens
 from cspd.logtail import Entry
 from cspd.paths import Paths
 from cspd.transport import Asking
@@ -23,6 +25,8 @@ INTRODUCTION_SEC = 2.0  # for a sidecar that is on its way, and for the keeper's
 class Daemon(Protocol):
     """What only the daemon as a whole can do."""
 
+    @property
+    def listen(self) -> str: ...
     async def reload(self) -> dict[str, Any]: ...
     async def load_unit(self, name: str) -> None: ...
     async def remove_unit(self, name: str) -> None: ...
@@ -38,19 +42,42 @@ class Services:
     paths: Paths
     hub: Hub
     manager: Manager
+    guests: Guests
+    tokens: Tokens
     daemon: Daemon
     started_at: float  # trio's clock
+
+    def members(self) -> "list[Member]":
+        """Units and guests."""
+        return [*self.manager.units.values(), *self.guests.members.values()]
+
+    def changed(self, name: str) -> None:
+        """What people can see of a member has changed, unless it was removed."""
+        if (member := self.guests.members.get(name) or self.manager.units.get(name)) is not None:
+            member.notify()
+
+    def member(self, name: str) -> "Member":
+        """Raises CspError("no-such-agent")."""
+        return self.guests.members.get(name) or self.manager.get(name)
+
+
+Member = Supervised | Guest
 
 
 @attrs.define(eq=False)
 class Caller:
-    """The connection that asks. `nursery` ends with it. `pid` is 0 where the kernel does not tell: over the network."""
+    """The connection that asks. `nursery` ends with it. `pid`: 0 when it is no process of this host, as far as we know.
+
+    `unidentified`: why nobody can tell who it is; then `identity` must not be believed.
+    """
 
     identity: Identity
     pid: int
     peer: Asking
     nursery: trio.Nursery
     link: Link | None = None
+    unidentified: CspError | None = None
+    follows: bool = False  # it gets all events anyway
 
 
 Method = Callable[[Services, Caller, Params], Any]
@@ -67,7 +94,16 @@ def people_only(caller: Caller, what: str) -> None:
 
 
 def named_unit(services: Services, params: Params) -> Supervised:
-    """The unit that `name` names. Raises CspError: "invalid-params", "no-such-agent"."""
+    """The unit that `name` names. Raises CspError: "invalid-params", "no-such-agent", "is-guest"."""
     name = params.text("name")
     params.check()
+    if name in services.guests.members:
+        raise CspError("is-guest", f"agent: {name}: a guest: it is run by somebody else", "do that in its own terminal")
     return services.manager.get(name)
+
+
+def named_member(services: Services, params: Params) -> Member:
+    """The unit or guest that `name` names. Raises CspError: "invalid-params", "no-such-agent"."""
+    name = params.text("name")
+    params.check()
+    return services.member(name)

@@ -6,7 +6,7 @@ from typing import Any
 
 import trio
 
-from cspd.control.call import Caller, Method, Services, named_unit, people_only
+from cspd.control.call import Caller, Method, Services, named_member, people_only
 from cspd.control.params import Params
 from cspd.control.views import agent_json, as_line
 from cspd.errors import CspError, nearest
@@ -14,7 +14,9 @@ from cspd.gateway.chain import SYSTEM
 from cspd.gateway.feed import Published, check_cursor, in_parts
 from cspd.gateway.history import message_json
 from cspd.gateway.identity import HUMAN
+from cspd.gateway.link import Link
 from cspd.gateway.room import EVERYBODY, VOTE
+from cspd.wire.said import message_id_of
 
 HISTORY_MAX = 10_000
 STEPS = ("accepted", "held", "typing", "echoed", "submitted", "turn_started", "turn_ended")
@@ -24,16 +26,19 @@ def chat_message(services: Services, caller: Caller, params: Params) -> Any:
     """`from` is the caller's identity; what the request says of it is ignored."""
     to, content, room = params.recipients("to"), params.text("content"), params.maybe_text("room")
     meta, reply_to = params.meta("meta"), params.maybe_text("reply_to")
-    urgent = params.flag("urgent", False)
+    urgent, said_id = params.flag("urgent", False), params.maybe_text("said_id") or ""
     params.check()
     meta |= {"urgent": True} if urgent else {}
     sender = caller.identity.name
+    message_id = message_id_of(sender, said_id)
     if reply_to is None:
-        return services.hub.post(sender, to, content, room=room, meta=meta)
+        return services.hub.post(sender, to, content, room=room, meta=meta, message_id=message_id)
 
     async def answer() -> dict[str, Any]:
         replied = (await services.hub.store.message(reply_to))[0]
-        return await services.hub.post(sender, to, content, room=room, meta=meta, reply_to=replied)
+        return await services.hub.post(
+            sender, to, content, room=room, meta=meta, reply_to=replied, message_id=message_id
+        )
 
     return answer()
 
@@ -88,7 +93,7 @@ def chat_history(services: Services, caller: Caller, params: Params) -> Any:
         services.hub.rooms.check(room)
     for name in (sender, to):
         if name not in (None, HUMAN, SYSTEM, VOTE, *EVERYBODY, *services.hub.agents):
-            services.manager.get(str(name))
+            services.member(str(name))
 
     async def answer() -> dict[str, Any]:
         store = services.hub.store
@@ -104,6 +109,8 @@ def events_subscribe(services: Services, caller: Caller, params: Params) -> Any:
     params.check()
     if room is not None:
         services.hub.rooms.check(room)
+    if caller.follows:
+        raise CspError("not-allowed", "events.subscribe: they come on this connection anyway", "GET /rpc has none")
     cursor = services.hub.store.committed_cursor
     if since is not None:
         check_cursor(services.hub.store, since)
@@ -149,10 +156,10 @@ def room_get(services: Services, caller: Caller, params: Params) -> Any:
 
 async def room_json(services: Services, room: str) -> dict[str, Any]:
     counts = await services.hub.store.counts(room)
-    members = [services.manager.units[name] for name in services.hub.rooms.members(room)]
+    members = [services.member(name) for name in services.hub.rooms.members(room)]
     return {
         **_described(services, room, counts),
-        "agents": [agent_json(services.hub, unit) for unit in members],
+        "agents": [agent_json(services.hub, member) for member in members],
     }
 
 
@@ -164,7 +171,7 @@ def membership(present: bool) -> Method:
             raise CspError("invalid-params", "name: it is missing: expected an agent's name")
         if name != caller.identity.agent:
             people_only(caller, "room.join" if present else "room.leave")
-        services.manager.get(name)
+        services.member(name)
         (services.hub.rooms.join if present else services.hub.rooms.leave)(room, name)
         if not present:
             services.hub.moderator.assembly.left(room, name)
@@ -180,8 +187,29 @@ def membership(present: bool) -> Method:
     return method
 
 
+def inbox_ack(services: Services, caller: Caller, params: Params) -> Any:
+    """A program that takes its messages itself has this one: it does not come again."""
+    message_id = params.text("message_id")
+    params.check()
+    agent = caller.identity.agent
+    if agent is None or agent not in services.guests.members:
+        who = caller.identity.name
+        raise CspError("not-allowed", f"inbox.ack: asked by {who}: only a registered program may, for itself")
+    if isinstance(services.hub.links.get(agent), Link):
+        raise CspError("not-allowed", f"inbox.ack: {agent}: its sidecar has its messages", "leave it to the sidecar")
+
+    async def answer() -> dict[str, Any]:
+        message, deliveries, _ = await services.hub.store.message(message_id)
+        if agent not in deliveries:
+            raise CspError("no-such-message", f"message: {message_id}: was not sent to {agent}")
+        await services.hub.step(agent, message.message_id, "submitted", "", "acknowledged by the program itself")
+        return {"message_id": message.message_id}
+
+    return answer()
+
+
 def inbox_get(services: Services, caller: Caller, params: Params) -> Any:
-    name = named_unit(services, params).name
+    name = named_member(services, params).name
 
     async def answer() -> list[dict[str, Any]]:
         return [message_json(m, {name: d}) for m, d in await services.hub.store.pending(name)]

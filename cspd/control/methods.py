@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from cspd import __version__
-from cspd.control import agents, chat, floor, sidecars
+from cspd.control import agents, chat, floor, guests, sidecars, tokens
 from cspd.control.call import Caller, Method, Services, people_only
 from cspd.control.params import Params
 from cspd.control.views import agent_json
@@ -46,8 +46,8 @@ def daemon_status(services: Services, caller: Caller, params: Params) -> Any:
         return {
             "cspd": {"pid": os.getpid(), "version": __version__, "uptime_sec": round(uptime, 3)},
             "keeper": {"pid": keeper.pid, "version": keeper.version},
-            "gateway": {"listen": ""},
-            "agents": [agent_json(services.hub, unit) for unit in services.manager.units.values()],
+            "gateway": {"listen": services.daemon.listen},
+            "agents": [agent_json(services.hub, member) for member in services.members()],
             "rooms": await chat.describe_rooms(services),
         }
 
@@ -89,6 +89,7 @@ METHODS: Mapping[str, Method] = {
     "daemon.log": daemon_log,
     "agent.list": agents.agent_list,
     "agent.get": agents.agent_get,
+    "agent.register": guests.agent_register,
     "agent.load": agents.agent_load,
     "agent.remove": agents.agent_remove,
     "agent.start": agents.action(Manager.start, "agent.start"),
@@ -114,6 +115,9 @@ METHODS: Mapping[str, Method] = {
     "room.join": chat.membership(True),
     "room.leave": chat.membership(False),
     "inbox.get": chat.inbox_get,
+    "inbox.ack": chat.inbox_ack,
+    "token.list": tokens.token_list,
+    "token.revoke": tokens.token_revoke,
     "sidecar.hello": sidecars.sidecar_hello,
     "sidecar.step": sidecars.sidecar_step,
     "sidecar.activity": sidecars.sidecar_activity,

@@ -15,6 +15,7 @@ from cspd.control.call import Caller, Services
 from cspd.control.methods import dispatch
 from cspd.errors import CspError
 from cspd.gateway.identity import Identity, identify
+from cspd.gateway.link import Link
 from cspd.transport import LineStream, Peer, RpcPeer, ancestry_of
 from cspd.wire import rpc
 
@@ -62,11 +63,15 @@ async def converse(
     caller = None
     try:
         async with trio.open_nursery() as nursery:
-            caller = Caller(identity if isinstance(identity, Identity) else Identity(), pid, peer, nursery)
+            caller = Caller(Identity(), pid, peer, nursery)
+            if isinstance(identity, Identity):
+                caller.identity = identity
+            else:
+                caller.unidentified = identity
 
             def handle(request: rpc.Request) -> object:
-                if isinstance(identity, CspError) and request.method != "sidecar.hello":
-                    raise identity
+                if caller.unidentified is not None and request.method != "sidecar.hello":
+                    raise caller.unidentified
                 return dispatch(services, caller, request)
 
             if beside is not None:
@@ -77,9 +82,13 @@ async def converse(
         log.debug("%s: %s", peer.name, group.exceptions)  # it left while we were talking
     finally:
         if caller is not None and caller.link is not None:
-            services.hub.unlink(caller.link)
-            if unit := services.manager.units.get(caller.link.agent):
-                unit.notify()
+            unlink(services, caller.link)
+
+
+def unlink(services: Services, link: Link) -> None:
+    """The connection of a sidecar has ended."""
+    services.hub.unlink(link)
+    services.changed(link.agent)
 
 
 def who_is(peer: Peer, services: Services) -> Identity | CspError:
@@ -87,6 +96,9 @@ def who_is(peer: Peer, services: Services) -> Identity | CspError:
     units = services.manager.units.values()
     agents = {unit.unit.pid: unit.name for unit in units if unit.unit.pid is not None}
     sidecars = {unit.sidecar_pid: unit.name for unit in units if unit.sidecar_pid is not None}
+    for name in services.guests.members:
+        if (link := services.hub.links.get(name)) is not None and link.here is not None:
+            agents[link.here.agent_pid] = sidecars[link.here.sidecar_pid] = name
     try:
         return identify(ancestry_of(peer, services.paths.control_socket), agents, sidecars, services.manager.keeper.pid)
     except CspError as exc:

@@ -1,43 +1,59 @@
 """Methods that only sidecars call: they introduce themselves, then report steps, states and what was said."""
 
+from collections.abc import Awaitable
 from typing import Any
 
 import trio
 
 from cspd.control.call import INTRODUCTION_SEC, Caller, Services
 from cspd.control.chat import STEPS
+from cspd.control.guests import check_sidecar
 from cspd.control.params import Params
 from cspd.errors import CspError
+from cspd.gateway.guests import Guest
 from cspd.gateway.inbox import InHand
-from cspd.gateway.link import Link
+from cspd.gateway.link import Here, Link
+from cspd.unit.supervise import Supervised
+from cspd.wire.said import message_id_of
 from cspd.wire.version import PROTOCOL, check_protocol
 
+BY_KEYWORD = {"voice": "keyword"}
 UNHEARD_MAX = 100  # names of one agent, until its sidecar connects again
 UNROUTABLE = ("no-such-agent", "nobody", "not-a-member", "no-such-room", "too-long")
 
 
 def sidecar_hello(services: Services, caller: Caller, params: Params) -> Any:
-    """The one method that does not ask who the caller is by ancestry: only the keeper's word counts."""
+    """The one method that does not ask who the caller is by ancestry: of units only the keeper's word counts."""
     check_protocol(params.raw("protocol"), "sidecar")
     name, incarnation = params.text("name"), params.integer("incarnation", 0, 0, 1 << 62)
     activity, attached = params.maybe_text("activity"), params.integer("attached", 0, 0, 1 << 20)
-    entries, pid = params.items("ledger"), params.integer("pid", 0, 0, 1 << 31)
+    agent_pid = params.integer("pid", 0, 0, 1 << 31)
+    entries = params.items("ledger")
     params.check()
-    unit = services.manager.get(name)
+    member = services.member(name)
     in_hand = [InHand.from_wire(entry) for entry in entries]
+    link = Link(name, caller.peer, incarnation, activity, attached=attached, pid=agent_pid)
 
     async def answer() -> dict[str, Any]:
-        with trio.move_on_after(INTRODUCTION_SEC) as scope:  # the keeper's word may still be under way
-            await unit.wait_until(lambda: unit.sidecar_pid == caller.pid)
-        if scope.cancelled_caught:
-            raise CspError("not-allowed", f"sidecar.hello: process {caller.pid}: not the sidecar of {name}")
-        caller.link = Link(name, caller.peer, incarnation, activity, attached=attached, pid=pid)
-        caller.nursery.start_soon(caller.link.run)
-        welcome = services.hub.link(caller.link, in_hand)
-        unit.notify()
+        if isinstance(member, Guest):
+            check_sidecar(caller, member)
+            link.here = Here(agent_pid, caller.pid) if caller.pid and agent_pid else None
+        else:
+            await _keepers_word(member, caller)
+        caller.link = link
+        caller.nursery.start_soon(link.run)
+        welcome = services.hub.link(link, in_hand)
+        member.notify()
         return {"protocol": PROTOCOL, **welcome}
 
     return answer()
+
+
+async def _keepers_word(unit: Supervised, caller: Caller) -> None:
+    with trio.move_on_after(INTRODUCTION_SEC) as scope:  # it may still be under way
+        await unit.wait_until(lambda: unit.sidecar_pid == caller.pid)
+    if scope.cancelled_caught:
+        raise CspError("not-allowed", f"sidecar.hello: process {caller.pid}: not the sidecar of {unit.name}")
 
 
 def _link(caller: Caller) -> Link:
@@ -64,22 +80,22 @@ def sidecar_activity(services: Services, caller: Caller, params: Params) -> None
     link = _link(caller)
     link.activity, link.activity_reason = params.text("activity"), params.maybe_text("reason") or ""
     params.check()
-    services.manager.get(link.agent).notify()
+    services.member(link.agent).notify()
 
 
 def sidecar_attached(services: Services, caller: Caller, params: Params) -> None:
     link = _link(caller)
     link.attached = params.integer("count", 0, 0, 1 << 20)
     params.check()
-    services.manager.get(link.agent).notify()
+    services.member(link.agent).notify()
 
 
-def sidecar_line(services: Services, caller: Caller, params: Params) -> None:
+def sidecar_line(services: Services, caller: Caller, params: Params) -> Any:
     """The person submitted a line in the agent's terminal."""
     link = _link(caller)
-    text = params.text("text")
+    text, said_id = params.text("text"), params.maybe_text("said_id") or ""
     params.check()
-    services.hub.human_line(link.agent, text)
+    return _once(services.hub.human_line(link.agent, text, message_id_of(link.agent, said_id)))
 
 
 def sidecar_said(services: Services, caller: Caller, params: Params) -> Any:
@@ -89,22 +105,31 @@ def sidecar_said(services: Services, caller: Caller, params: Params) -> Any:
     turn of it.
     """
     link = _link(caller)
-    to, content, message_id = params.text("to"), params.text("content"), params.maybe_text("message_id")
+    to, content, said_id = params.text("to"), params.text("content"), params.maybe_text("said_id") or ""
     params.check()
+    message_id = message_id_of(link.agent, said_id)
 
     async def answer() -> dict[str, Any]:
         try:
-            return await services.hub.post(
-                link.agent, to, content, meta={"voice": "keyword"}, message_id=message_id or None
-            )
+            return await _once(services.hub.post(link.agent, to, content, meta=BY_KEYWORD, message_id=message_id))
         except CspError as exc:
-            if exc.code in UNROUTABLE:
-                _unheard(services, link, to, exc)
-            elif exc.code != "duplicate-message":  # the cspd before us took it, and could not say so any more
+            if exc.code not in UNROUTABLE:
                 raise
+            _unheard(services, link, to, exc)
             return {}
 
     return answer()
+
+
+async def _once(stored: Awaitable[Any]) -> dict[str, Any]:
+    """Answer when it is on disk; also what was there before: a sidecar says it again when the answer was lost."""
+    try:
+        answer = await stored
+    except CspError as exc:
+        if exc.code != "duplicate-message":
+            raise
+        return {}
+    return answer if isinstance(answer, dict) else {}
 
 
 def _unheard(services: Services, link: Link, to: str, why: CspError) -> None:

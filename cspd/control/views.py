@@ -5,6 +5,7 @@ from typing import Any
 import trio
 
 from cspd.gateway.feed import Published
+from cspd.gateway.guests import Guest
 from cspd.gateway.history import Event
 from cspd.gateway.hub import Hub
 from cspd.unit.machine import State
@@ -12,8 +13,40 @@ from cspd.unit.supervise import Supervised
 from cspd.wire import rpc
 
 
-def agent_json(hub: Hub, supervised: Supervised) -> dict[str, Any]:
+def agent_json(hub: Hub, member: Supervised | Guest) -> dict[str, Any]:
     """One row of `list --json`, and a little more."""
+    return guest_json(hub, member) if isinstance(member, Guest) else unit_json(hub, member)
+
+
+def guest_json(hub: Hub, guest: Guest) -> dict[str, Any]:
+    """The same row. It runs while its sidecar, or whatever else speaks for it, has a link; the rest it says itself."""
+    name, told = guest.name, guest.record.capabilities
+    link = hub.links.get(name)
+    command = told.get("command")
+    inbox = hub.inboxes.get(name)
+    return {
+        "name": name,
+        "state": (State.RUNNING if link else State.INACTIVE).value,
+        "activity": link.activity if link else None,
+        "pid": link.here.agent_pid if link and link.here else None,
+        "uptime_sec": round(trio.current_time() - link.since, 3) if link else None,
+        "restarts": 0,
+        "queued": len(inbox) if inbox is not None else 0,
+        "attached": link.attached if link else 0,
+        "room": guest.record.room,
+        "profile": str(told.get("profile", "")),
+        "command": [str(word) for word in command] if isinstance(command, list) else [],
+        "reason": "guest" if link else "guest, away",
+        "want": None,
+        "sidecar": {"pid": link.here.sidecar_pid} if link and link.here else None,
+        "paused": name in hub.paused,
+        "autostart": False,
+        "activity_reason": link.activity_reason if link else "",
+        "guest": True,
+    }
+
+
+def unit_json(hub: Hub, supervised: Supervised) -> dict[str, Any]:
     unit, name = supervised.unit, supervised.name
     link = hub.links.get(name)
     alive = unit.state in (State.RUNNING, State.STOPPING)
@@ -37,6 +70,7 @@ def agent_json(hub: Hub, supervised: Supervised) -> dict[str, Any]:
         "guard": hub.moderator.why_held(name),
         "autostart": unit.config.autostart,
         "activity_reason": link.activity_reason if link else "",
+        "guest": False,
     }
 
 

@@ -17,8 +17,10 @@ import attrs
 import trio
 
 from cspd.errors import CspError
-from cspd.gateway import kept, schema
+from cspd.gateway import guestbook, kept, schema, tokenbook
+from cspd.gateway.guestbook import GuestRecord
 from cspd.gateway.schema import Accepted, Delivery, Event, Message, Record, Story, as_event, message_json
+from cspd.gateway.tokenbook import TokenRecord
 
 __all__ = ["Accepted", "Delivery", "Event", "History", "Message", "as_event", "message_json", "open_history"]
 
@@ -197,16 +199,22 @@ class History:
         """Keep a small state, a value of JSON, under this name; None ends that. Like `add_message`."""
         return self._enqueue(partial(kept.put_kept, name=_clean(name), value=value))
 
+    async def keep_guest(self, guest: GuestRecord) -> None:
+        await self._enqueue(partial(guestbook.put_guest, guest=guest))
+
+    async def forget_guest(self, name: str) -> None:
+        await self._enqueue(partial(guestbook.delete_guest, name=_clean(name)))
+
     async def forget(self, before_ts: float) -> int:
         """Delete one slice of what is older than `before_ts`; returns its size. Call until it is 0."""
         count, self.forgotten_cursor = await self._enqueue(partial(schema.forget, before_ts=before_ts))
         return count
 
-    async def add_token(self, hash: str, agent: str, made_ts: float) -> None:
-        await self._enqueue(partial(schema.insert_token, hash=hash, agent=_clean(agent), made_ts=made_ts))
+    async def add_token(self, token: TokenRecord) -> None:
+        await self._enqueue(partial(tokenbook.insert_token, token=token))
 
     async def remove_tokens(self, hashes: Collection[str]) -> None:
-        await self._enqueue(partial(schema.delete_tokens, hashes=hashes))
+        await self._enqueue(partial(tokenbook.delete_tokens, hashes=hashes))
 
     # Reading: in threads of their own; a cancelled one stops
 
@@ -272,9 +280,13 @@ class History:
         """What `keep` was given, by name."""
         return await self._read(kept.select_kept)
 
-    async def tokens(self) -> list[tuple[str, str, float]]:
-        """(hash, agent, made_ts) of each, oldest first."""
-        return await self._read(schema.select_tokens)
+    async def guests(self) -> list[GuestRecord]:
+        """Oldest first."""
+        return await self._read(guestbook.select_guests)
+
+    async def tokens(self) -> list[TokenRecord]:
+        """Oldest first."""
+        return await self._read(tokenbook.select_tokens)
 
     async def _read(self, select: Callable[[sqlite3.Connection], T]) -> T:
         unwanted: list[bool] = []

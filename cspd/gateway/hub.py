@@ -155,11 +155,11 @@ class Hub:
         room: str | None = None,
         meta: Mapping[str, Any] | None = None,
         reply_to: Message | None = None,
-        message_id: str | None = None,
+        message_id: str = "",
     ) -> Awaitable[dict[str, Any]]:
         """Take a message; the awaitable is done when it is on disk. Raises CspError and then nothing has happened.
 
-        `message_id`: of a message that may come twice; the second time it raises CspError("duplicate-message").
+        `message_id`: for one that may be said again after a lost answer ("duplicate-message").
         """
         size = len(content.encode("utf-8", "replace"))
         if size > CONTENT_MAX:
@@ -168,9 +168,7 @@ class Hub:
             raise CspError("empty", "content: '': there is nothing to say", "give a text")
         route = self.rooms.route(sender, to, room)
         addressed = to if isinstance(to, str) else tuple(to)
-        message = _message(route.room, sender, addressed, content, meta or {})
-        if message_id is not None:
-            message = attrs.evolve(message, message_id=message_id)
+        message = _message(route.room, sender, addressed, content, meta or {}, message_id=message_id)
         said = self.moderator.stamped(message, reply_to)
         return self._posted(self._store(said, self.moderator.admit(said, route.recipients)), route.recipients)
 
@@ -187,9 +185,10 @@ class Hub:
             "recipients": list(recipients),
         }
 
-    def human_line(self, agent: str, text: str) -> None:
+    def human_line(self, agent: str, text: str, message_id: str = "") -> Awaitable[Accepted]:
         """What the person typed to `agent` in its terminal: everybody in the room may know, nobody gets it typed."""
-        self._store(_message(self.rooms.home[agent], HUMAN, agent, text, kind="input"), {})
+        line = _message(self.rooms.home[agent], HUMAN, agent, text, kind="input", message_id=message_id)
+        return self._store(line, {})
 
     async def recall(self, message_id: str) -> None:
         """Have this message in memory again, if there is one: the cspd before us took it, its turn goes on."""
@@ -391,9 +390,10 @@ def _message(
     content: str,
     meta: Mapping[str, Any] = NOTHING,
     kind: str = "message",
+    message_id: str = "",
 ) -> Message:
     """Said just now; its place in the order is given by the history."""
-    return Message(0, new_message_id(), room, sender, to, content, meta, time.time(), kind)
+    return Message(0, message_id or new_message_id(), room, sender, to, content, meta, time.time(), kind)
 
 
 def new_message_id() -> str:

@@ -45,7 +45,8 @@ def identify(
             return Identity(agents[process.session])
     if not ancestry:
         raise CspError("not-identified", "sender: its process has ended: nobody can tell who it was", HINT)
-    if ancestry[0].marked or any(process.pid == keeper for process in ancestry):
+    # to the keeper come orphans of units, to a guest's sidecar those of the guest
+    if any(process.marked or process.pid == keeper or process.pid in sidecars for process in ancestry):
         raise CspError(
             "not-identified",
             f"sender: process {ancestry[0].pid}: its agent cannot be told, its parents have ended",

@@ -18,6 +18,14 @@ OUTGOING_MAX = 64  # notifications on their way; a sidecar that takes none is cu
 ANSWER_SEC = 5.0
 
 
+@attrs.frozen
+class Here:
+    """Processes of a guest that is run on this host: what descends from them speaks in its name."""
+
+    agent_pid: int
+    sidecar_pid: int
+
+
 class Receiver(Protocol):
     """Who takes an agent's messages now. None of these waits, but for `ask`."""
 
@@ -29,6 +37,10 @@ class Receiver(Protocol):
     def activity_reason(self) -> str: ...
     @property
     def attached(self) -> int: ...
+    @property
+    def here(self) -> Here | None: ...
+    @property
+    def since(self) -> float: ...
 
     def give(self, message: Message, expires_ts: float) -> None: ...
     def post(self, method: str, params: dict[str, Any]) -> None: ...
@@ -48,6 +60,8 @@ class Link:
     attached: int = 0
     pid: int = 0  # of the agent itself
     unheard: set[str] = attrs.Factory(set)  # names that the agent has used, and that nobody has
+    here: Here | None = None
+    since: float = attrs.Factory(trio.current_time)
     _send: trio.MemorySendChannel[tuple[str, dict[str, Any]]] = attrs.field(init=False)
     _receive: trio.MemoryReceiveChannel[tuple[str, dict[str, Any]]] = attrs.field(init=False)
     _scope: trio.CancelScope = attrs.Factory(trio.CancelScope)

@@ -48,6 +48,11 @@ class Rooms:
         at_home = {agent for agent, home in self.home.items() if home == room}
         return sorted(at_home | (self.joined.get(room, set()) & self.home.keys()))
 
+    def has(self, room: str, agent: str) -> bool:
+        """Is `agent` a member? Asked for every event, so without making lists."""
+        home = self.home.get(agent)
+        return home is not None and (home == room or agent in self.joined.get(room, ()))
+
     def rooms_of(self, agent: str) -> list[str]:
         return [room for room in self.names() if agent in self.members(room)]
 

@@ -17,7 +17,6 @@ import attrs
 from cspd.errors import CspError
 from cspd.paths import make_private_dir
 
-VERSION = 3
 OPEN_STEPS = ("accepted", "held", "typing", "echoed")  # every other step is final
 CHECK_MAX = 256 << 20  # bytes; checking costs about 0.5 s a GB from a warm cache, too long for a restart in a second
 PREFIX_MIN = 6  # characters of a message id that may stand for the whole
@@ -26,7 +25,7 @@ FORGET_SLICE = 1000  # rows deleted in one transaction, so that appends never wa
 _OPEN = "step in ('accepted', 'held', 'typing', 'echoed')"  # the same text as in the index, or it is not used
 
 # By the version that they make of the one before it; what was released is never changed, only added to.
-TABLES_1 = (
+TABLES = (
     """create table event(cursor integer primary key, ts real not null, type text not null,
        room text not null, agent text not null, seq integer, data text not null)""",
     """create table message(seq integer primary key, message_id text not null unique, room text not null,
@@ -47,18 +46,26 @@ TABLES_1 = (
     """create trigger message_removed after delete on message begin
        insert into message_fts(message_fts, rowid, content) values ('delete', old.seq, old.content); end""",
 )
-TABLES_2 = (
-    # the highest cursor that `forget` has deleted: whoever asks for what came behind a lower one has missed something
-    "create table forgotten(cursor integer not null)",
-    "insert into forgotten values (0)",
-    # `hash`: SHA-256 in hex of what the agent holds
-    "create table token(hash text primary key, agent text not null, made_ts real not null) without rowid",
+
+# What later versions added, in order: the first takes a file of version 1 to version 2. Only ever added to.
+UPGRADES: tuple[tuple[str, ...], ...] = (
+    (
+        """create table guest(name text primary key, room text not null, capabilities text not null,
+           local integer not null, ts real not null) without rowid""",
+    ),
+    (
+        # the highest cursor that `forget` has deleted: whoever asks for what came behind a lower one missed something
+        "create table forgotten(cursor integer not null)",
+        "insert into forgotten values (0)",
+        # `hash`: SHA-256 in hex of what the agent holds
+        "create table token(hash text primary key, agent text not null, made_ts real not null) without rowid",
+    ),
+    (
+        # small states of the pure cores, whole and as JSON: what the loop guard has stopped, whose turn it is in a room
+        "create table kept(name text primary key, value text not null) without rowid",
+    ),
 )
-TABLES_3 = (
-    # small states of the pure cores, whole and as JSON: what the loop guard has stopped, whose turn it is in a room
-    "create table kept(name text primary key, value text not null) without rowid",
-)
-TABLES = (TABLES_1, TABLES_2, TABLES_3)
+VERSION = 1 + len(UPGRADES)
 
 
 @attrs.frozen
@@ -174,9 +181,10 @@ def _make_tables(db: sqlite3.Connection, path: Path) -> None:
     if version > VERSION:
         why = f"schema {version} of a newer csp, this one knows {VERSION}"
         raise CspError("storage", f"history: {path}: {why}", "install that csp, or move the file away")
-    for tables in TABLES[version:]:
-        for table in tables:
-            db.execute(table)
+    steps = (TABLES, *UPGRADES)  # a step is the way to the version of its number, from 1
+    for statements in steps[version:]:
+        for statement in statements:
+            db.execute(statement)
     if version < VERSION:
         db.execute(f"pragma user_version={VERSION}")
     db.execute("commit")
@@ -384,18 +392,6 @@ def last_cursor(db: sqlite3.Connection) -> int:
 def forgotten_cursor(db: sqlite3.Connection) -> int:
     """The highest cursor that was ever deleted; 0 when none was."""
     return int(db.execute("select cursor from forgotten").fetchone()[0])
-
-
-def insert_token(db: sqlite3.Connection, hash: str, agent: str, made_ts: float) -> None:
-    db.execute("insert into token values (?, ?, ?)", (hash, agent, made_ts))
-
-
-def delete_tokens(db: sqlite3.Connection, hashes: Iterable[str]) -> None:
-    db.executemany("delete from token where hash = ?", [(hash,) for hash in hashes])
-
-
-def select_tokens(db: sqlite3.Connection) -> list[tuple[str, str, float]]:
-    return db.execute("select hash, agent, made_ts from token order by made_ts, hash").fetchall()
 
 
 def _stories(db: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) -> list[Story]:

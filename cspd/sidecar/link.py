@@ -5,7 +5,7 @@ harm there. Present states (activity, attached) are said at each connect and whe
 """
 
 import logging
-from collections import deque
+import random
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,15 +13,13 @@ import attrs
 import trio
 
 from cspd.errors import CspError
-from cspd.transport import RpcPeer, connect
+from cspd.sidecar.spool import Entry, Spool
+from cspd.transport import Lines, LineStream, RpcPeer, connect
 from cspd.wire import rpc
 from cspd.wire.version import PROTOCOL
 
 log = logging.getLogger("csp-sidecar")
 
-QUEUE_MAX = (
-    10_000  # reports for a cspd that is away; the oldest go first, the ledger still has the messages' last steps
-)
 AWAY_SEC = 0.2
 RETRY_FIRST_SEC = 0.02
 RETRY_MAX_SEC = 1.0
@@ -35,20 +33,51 @@ class Session(Protocol):
     def asked(self, method: str, params: dict[str, Any]) -> Any: ...
 
 
-@attrs.define(eq=False)
-class Link:
-    """Owner of the connection and of the queue before it."""
+class Door(Protocol):
+    """How one comes to cspd. Both raise CspError; `connect` also OSError when nobody is there."""
+
+    @property
+    def retry_max_sec(self) -> float: ...
+    async def connect(self) -> Lines: ...
+    async def enter(self, peer: RpcPeer, introduction: dict[str, Any]) -> dict[str, Any]:
+        """Introduce the sidecar; -> cspd's welcome."""
+        ...
+
+
+@attrs.frozen
+class UnitDoor:
+    """Of a unit's sidecar, whom cspd knows by the keeper's word."""
 
     socket: Path
+    retry_max_sec: float = RETRY_MAX_SEC
+
+    async def connect(self) -> LineStream:
+        return await connect(self.socket)
+
+    async def enter(self, peer: RpcPeer, introduction: dict[str, Any]) -> dict[str, Any]:
+        return await hello(peer, introduction)
+
+
+async def hello(peer: RpcPeer, introduction: dict[str, Any]) -> dict[str, Any]:
+    welcome: dict[str, Any] = await peer.call("sidecar.hello", {"protocol": PROTOCOL, **introduction})
+    return welcome
+
+
+@attrs.define(eq=False)
+class Link:
+    """Owner of the connection; what is to be said waits in the spool."""
+
+    door: Door
     session: Session
-    _queue: deque[tuple[str, dict[str, Any]]] = attrs.Factory(lambda: deque(maxlen=QUEUE_MAX))
+    spool: Spool = attrs.Factory(Spool)
     _peer: RpcPeer | None = None
+    _trouble: str = ""
     _wake: trio.Event = attrs.Factory(trio.Event)
     _drained: trio.Event = attrs.Factory(trio.Event)
 
     def report(self, method: str, params: dict[str, Any]) -> None:
         """Say it, now or when cspd is back."""
-        self._queue.append((method, params))
+        self.spool.add(method, params)
         self._wake.set()
 
     def mention(self, method: str, params: dict[str, Any]) -> None:
@@ -56,30 +85,46 @@ class Link:
         if self._peer is not None:
             self.report(method, params)
 
+    async def ask(self, method: str, params: dict[str, Any]) -> Any:
+        """Now or not at all: raises CspError("unreachable") when cspd is not there."""
+        if self._peer is None:
+            raise CspError("unreachable", "cspd: not connected now", "try again later")
+        return await self._peer.call(method, params)
+
     def reported(self) -> set[str]:
         """Messages of which steps wait to be said."""
-        return {params["message_id"] for method, params in self._queue if method == "sidecar.step"}
+        return {entry.params["message_id"] for entry in self.spool if entry.method == "sidecar.step"}
 
     async def keep(self) -> None:
         """Connect, and connect again, until cancelled."""
         pause = RETRY_FIRST_SEC
         while True:
             try:
-                lines = await connect(self.socket)
-            except OSError:
-                await trio.sleep(pause)
-                pause = min(pause * 2, RETRY_MAX_SEC)
+                lines = await self.door.connect()
+            except (OSError, CspError) as exc:
+                self._complain(exc)
+                pause = await self._rest(pause)
                 continue
             try:
                 await self._serve(RpcPeer(lines, "cspd"))
                 pause = RETRY_FIRST_SEC
             except* CspError as group:
-                log.info("cspd: %s", group.exceptions[0])
-                await trio.sleep(pause)
-                pause = min(pause * 2, RETRY_MAX_SEC)
+                self._complain(group.exceptions[0])
+                pause = await self._rest(pause)
             finally:
                 self._peer = None
-                await trio.aclose_forcefully(lines.stream)
+                await _close_now(lines)
+
+    async def _rest(self, pause: float) -> float:
+        """Not all at the same moment, when it was cspd that went; -> how long to rest the next time."""
+        await trio.sleep(pause * random.uniform(0.5, 1.0))
+        return min(pause * 2, self.door.retry_max_sec)
+
+    def _complain(self, problem: BaseException) -> None:
+        """Once for each thing that is wrong: it is tried again and again."""
+        if str(problem) != self._trouble:
+            self._trouble = str(problem)
+            log.info("cspd: %s", problem)
 
     async def _serve(self, peer: RpcPeer) -> None:
         async with trio.open_nursery() as nursery:
@@ -91,29 +136,37 @@ class Link:
         return self.session.asked(request.method, request.params)
 
     async def _talk(self, peer: RpcPeer) -> None:
-        answer = await peer.call("sidecar.hello", {"protocol": PROTOCOL, **self.session.introduction()})
-        self._peer = peer
+        answer = await self.door.enter(peer, self.session.introduction())
+        self._peer, self._trouble = peer, ""
         self.session.welcomed(answer)
         while True:
-            while self._queue:
-                method, params = self._queue[0]
-                try:
-                    await peer.call(method, params)
-                except CspError as exc:
-                    if exc.code == "unreachable":
-                        raise
-                    if exc.code in ("storage", "busy"):
-                        await trio.sleep(RETRY_MAX_SEC)  # the disk is full: nothing is forgotten until it is not
-                        continue
-                    log.warning("%s: %s", method, exc)  # refused: saying it again would not help
-                if self._queue and self._queue[0] == (method, params):
-                    self._queue.popleft()
+            while self.spool:
+                await self._say(peer, self.spool.first())
             self._drained.set()
             self._wake, self._drained = trio.Event(), trio.Event()
             await self._wake.wait()
 
+    async def _say(self, peer: RpcPeer, entry: Entry) -> None:
+        try:
+            await peer.call(entry.method, entry.params)
+        except CspError as exc:
+            if exc.code == "unreachable":
+                raise
+            if exc.code in ("storage", "busy"):
+                await trio.sleep(RETRY_MAX_SEC)  # the disk is full: nothing is forgotten until it is not
+                return
+            if exc.code != "duplicate-message":  # it had heard that before
+                log.warning("%s: %s", entry.method, exc)  # refused: saying it again would not help
+        self.spool.done(entry)
+
     async def drain(self, timeout_sec: float) -> None:
         """Until everything is said. When cspd is away the ledger says it to the next sidecar."""
         with trio.move_on_after(timeout_sec if self._peer is not None else AWAY_SEC):
-            while self._queue:
+            while self.spool:
                 await self._drained.wait()
+
+
+async def _close_now(lines: Lines) -> None:
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await lines.aclose()

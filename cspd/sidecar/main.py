@@ -22,8 +22,10 @@ from cspd.paths import Paths
 from cspd.profiles.find import find_profile
 from cspd.sidecar import pty
 from cspd.sidecar.blackbox import BlackBox, Remains
+from cspd.sidecar.link import Door, UnitDoor
 from cspd.sidecar.recorder import Files, Recorder
 from cspd.sidecar.session import Session
+from cspd.sidecar.spool import Spool
 from cspd.sidecar.terminal import Terminal
 from cspd.wire.ansi import RESET
 
@@ -64,15 +66,22 @@ async def serve(spec: dict[str, Any], fds: dict[str, int]) -> None:
     if spec["exited"] is not None:
         ending.tell(spec["exited"])
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch_agent, fds["pidfd"], ending)
+        nursery.start_soon(hold_lifeline, spec, fds, paths, ending)
+        await live(session, fds["listener"], ending)
+        nursery.cancel_scope.cancel()
+
+
+async def live(session: Session, listener: int, ending: Ending) -> None:
+    """Serve the agent until its end, and until that is told."""
+    async with trio.open_nursery() as nursery:
         nursery.start_soon(session.link.keep)
         nursery.start_soon(session.writer.run)
         nursery.start_soon(session.run_alarms)
         nursery.start_soon(session.recorder.run)
-        nursery.start_soon(watch_agent, fds["pidfd"], ending)
-        nursery.start_soon(hold_lifeline, spec, fds, paths, ending)
         async with trio.open_nursery() as clients:
-            clients.start_soon(session.clients.serve, socket.socket(fileno=os.dup(fds["listener"])))
-            await pump_until_end(session, fds["master"], ending)
+            clients.start_soon(session.clients.serve, socket.socket(fileno=os.dup(listener)))
+            await pump_until_end(session, session.master, ending)
             await session.clients.farewell(ending.status or {})
             clients.cancel_scope.cancel()
         session.agent_ended()
@@ -82,9 +91,18 @@ async def serve(spec: dict[str, Any], fds: dict[str, int]) -> None:
         nursery.cancel_scope.cancel()
 
 
-def build_session(spec: dict[str, Any], master: int, paths: Paths) -> Session:
+def build_session(
+    spec: dict[str, Any],
+    master: int,
+    paths: Paths,
+    *,
+    black_box: tuple[Path, Path, Path] | None = None,
+    door: Door | None = None,
+    spool: Spool | None = None,
+) -> Session:
+    """What is not given is as for a unit."""
     name, incarnation = spec["name"], spec["incarnation"]
-    box = BlackBox(*paths.black_box(name), incarnation)
+    box = BlackBox(*(black_box or paths.black_box(name)), incarnation)
     rows, columns = pty.get_size(master)
     remains = box.recover()
     terminal = restored_terminal(remains, incarnation, columns, rows, spec["scrollback_lines"])
@@ -102,6 +120,8 @@ def build_session(spec: dict[str, Any], master: int, paths: Paths) -> Session:
         scrollback_lines=spec["scrollback_lines"],
         writer=pty.Writer(master),
         control_socket=paths.control_socket,
+        door=door or UnitDoor(paths.control_socket),
+        spool=spool if spool is not None else Spool(),
         restored=remains is not None and remains.incarnation == incarnation,
     )
 

@@ -24,12 +24,13 @@ from cspd.sidecar.blackbox import LEDGER_KEPT, BlackBox
 from cspd.sidecar.clients import Client, Clients
 from cspd.sidecar.intent import Ear
 from cspd.sidecar.keystrokes import Kind as Key
-from cspd.sidecar.link import Link
+from cspd.sidecar.link import Door, Link
 from cspd.sidecar.recorder import Recorder
 from cspd.sidecar.repaint import notification, repaint
 from cspd.sidecar.safetext import legible
 from cspd.sidecar.sight import Sight
 from cspd.sidecar.speech import Said
+from cspd.sidecar.spool import Spool
 from cspd.sidecar.submitted import Submitted
 from cspd.sidecar.terminal import Terminal
 from cspd.sidecar.view import View
@@ -68,6 +69,8 @@ class Session:
     clients: Clients = attrs.field(init=False)
     link: Link = attrs.field(init=False)
     control_socket: Path = attrs.field(kw_only=True)
+    door: Door = attrs.field(kw_only=True)
+    spool: Spool = attrs.field(factory=Spool, kw_only=True)
     restored: bool = attrs.field(kw_only=True)  # the agent ran before us, under a sidecar that was killed
     output_count: int = attrs.field(default=0, kw_only=True)
     _leader: Client | None = None  # the client that typed last: its size counts, its terminal answers queries
@@ -79,6 +82,8 @@ class Session:
     _look_at: float | None = None
     _timer_at: float | None = None
     _alarm_moved: trio.Event = attrs.Factory(trio.Event)
+    _said: int = 0
+    _nonce: str = attrs.Factory(lambda: secrets.token_hex(8))  # no other sidecar's, of the same agent neither
     _submitted: Submitted = attrs.Factory(Submitted)
     _welcome: bool = False  # cspd has answered our introduction
     _early: list[dict[str, Any]] = attrs.Factory(list)
@@ -95,7 +100,7 @@ class Session:
         self.voice.configure(self.settings)
         self.sight = Sight(self.master, self.pid, self.terminal)
         self.clients = Clients(self)
-        self.link = Link(self.control_socket, self)
+        self.link = Link(self.door, self, self.spool)
 
     def start(self) -> None:
         """Tell what became of messages that the sidecar before us had in hand, and look at the screen soon."""
@@ -130,7 +135,7 @@ class Session:
 
     def agent_ended(self) -> None:
         """Everything it said is drained: what was being typed ends here, and the screen is kept for the next one."""
-        self._say(self.voice.ended())
+        self._speak(self.voice.ended())
         self._handle(orders.AgentEnded(trio.current_time()))
         self.save()
 
@@ -141,13 +146,16 @@ class Session:
         if self.voice.by_lines:
             jobs = self.profile.own_words_only and self.sight.ran_a_job()
             listening = not self.terminal.alternate and self.sight.in_foreground() and not jobs
-            self._say(self.voice.output(data, trio.current_time(), listening=listening))
+            self._speak(self.voice.output(data, trio.current_time(), listening=listening))
 
-    def _say(self, messages: Sequence[Said]) -> None:
-        """The id is made here: said again to the next cspd, because the one before did not answer, it is the same."""
+    def say(self, method: str, params: dict[str, Any]) -> None:
+        """With an id, so that cspd knows it again when it is said twice because the answer was lost."""
+        self._said += 1
+        self.link.report(method, {**params, "said_id": f"{self._nonce}-{self._said}"})
+
+    def _speak(self, messages: Sequence[Said]) -> None:
         for said in messages:
-            params = {"to": said.to, "content": said.content, "message_id": secrets.token_hex(10)}
-            self.link.report("sidecar.said", params)
+            self.say("sidecar.said", {"to": said.to, "content": said.content})
 
     # ------------------------------------------------------------------ looking
 
@@ -172,7 +180,7 @@ class Session:
         heard = Heard(*self._hook, now - self._hook_at) if self._hook is not None else None
         decision = decide(self.profile, view, now - self._output_at, now - self._started_at, heard)
         self._decision = decision
-        self._say(self.voice.looked(decision))
+        self._speak(self.voice.looked(decision))
         waits = [
             decision.look_again_in,
             decision.poll_in if self.arbiter.queue else None,
@@ -232,7 +240,7 @@ class Session:
     def _share_seen(self, view: View | None) -> None:
         for text in self._submitted.take_seen(view, trio.current_time()):
             if self.settings["share_input"]:
-                self.link.report("sidecar.line", {"text": text})
+                self.say("sidecar.line", {"text": text})
         if self._submitted:
             self._look_soon()
 
@@ -403,7 +411,7 @@ class Session:
             self.voice.prompted()
             self._handle(orders.PromptAccepted(now, params["prompt"]))
         elif meaning is Hook.END:
-            self._say(self.voice.answered(params["text"], now))  # before the turn ends: it belongs to it
+            self._speak(self.voice.answered(params["text"], now))  # before the turn ends: it belongs to it
             self._handle(orders.TurnAnswered(now, params["text"]))
         self._look()
 

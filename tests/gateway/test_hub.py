@@ -178,6 +178,22 @@ async def test_a_message_on_its_way_to_the_disk_when_cspd_ends_is_kept(path: Pat
         assert link(hub, "bob").given == ["last words"]
 
 
+async def test_what_is_said_again_under_its_id_is_stored_and_given_once(path: Path) -> None:
+    async with hub_at(path, "alice", "bob") as hub:
+        sidecar = link(hub, "bob")
+        await hub.post("alice", "bob", "said", message_id="said-by-alice")
+        await hub.human_line("alice", "typed", "typed-at-alice")
+        for again in (
+            hub.post("alice", "bob", "said again", message_id="said-by-alice"),
+            hub.human_line("alice", "typed again", "typed-at-alice"),
+        ):
+            with pytest.raises(CspError) as refusal:
+                await again
+            assert refusal.value.code == "duplicate-message"
+        stored = [message.content for message, _ in await hub.store.messages()]
+        assert (stored, sidecar.given) == (["said", "typed"], ["said"])
+
+
 async def test_a_persons_line_is_an_input_that_nobody_gets_typed(path: Path) -> None:
     async with hub_at(path, "alice", "bob") as hub:
         sidecar = link(hub, "bob")

@@ -41,7 +41,16 @@ def test_a_process_is_the_agent_that_it_descends_from(ancestry: list[Process], i
 
 
 @pytest.mark.pure
-@pytest.mark.parametrize("ancestry", [(), (Process(900, 900, True), INIT), (Process(900, 900), Process(KEEPER, 50))])
+@pytest.mark.parametrize(
+    "ancestry",
+    [
+        (),
+        (Process(900, 900, True), INIT),
+        (Process(900, 900), Process(899, 899, True), INIT),  # it took off the mark, its parent has it still
+        (Process(900, 900), Process(KEEPER, 50)),
+        (Process(900, 900), Process(200, 200), Process(700, 700), INIT),  # an orphan of a guest
+    ],
+)
 def test_what_may_stem_from_an_agent_is_never_taken_for_the_person(ancestry: tuple[Process, ...]) -> None:
     with pytest.raises(CspError) as refusal:
         who(*ancestry)

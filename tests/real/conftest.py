@@ -12,11 +12,18 @@ from real.instance import Instance, eventually
 
 
 @pytest.fixture
-def instance() -> Iterator[Instance]:
+def instance(unstarted: Instance) -> Instance:
+    unstarted.start()
+    return unstarted
+
+
+@pytest.fixture
+def unstarted() -> Iterator[Instance]:
+    """Its cspd is the test's to start."""
     root = Path(tempfile.mkdtemp(prefix="csp"))  # short: a socket's path holds 107 bytes
     (root / "run").mkdir()
+    (root / "log").touch()
     made = Instance(root)
-    made.start()
     try:
         yield made
         made.stop()

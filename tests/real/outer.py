@@ -70,6 +70,11 @@ class Outer:
         self.terminal.feed(data)
         return bool(data)
 
+    def read_some(self) -> None:
+        """What is there now, without waiting: a terminal that nobody reads holds up who writes to it."""
+        while select.select([self.fd], [], [], 0)[0] and self._read():
+            pass
+
     def screen(self) -> str:
         return "\n".join(self.terminal.screen_lines())
 

@@ -1,0 +1,78 @@
+"""The listener as a whole: opens it as configured, again when the configuration changes, and ends it within a second.
+
+One task a connection; all of them are cancelled at the end, and a WebSocket is told why.
+"""
+
+import logging
+import os
+import ssl
+from functools import partial
+from typing import Protocol
+
+import trio
+
+from cspd.config import DaemonConfig, GatewayConfig
+from cspd.control.call import Services
+from cspd.errors import CspError
+from cspd.web.connection import Connection, Site, address_of
+from cspd.web.crowd import Crowd
+from cspd.web.listen import open_listeners, shown, tls_context
+from cspd.web.metrics import Counts
+
+log = logging.getLogger("cspd.web")
+
+
+class Configured(Protocol):
+    """`reloaded` is another one after each reload; `listen` is ours to write."""
+
+    config: DaemonConfig
+    reloaded: trio.Event
+    listen: str
+
+
+async def serve_web(
+    services: Services, daemon: Configured, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Listen until cancelled."""
+    counts, crowd = Counts(), Crowd()
+    first = True
+    while True:
+        config = daemon.config.gateway
+        site = Site(services, config, counts, crowd)
+        listeners, tls = await _open(config)
+        daemon.listen = shown(listeners[0]) if listeners else ""
+        async with trio.open_nursery() as nursery:
+            if listeners:
+                handler = partial(_accepted, site, tls)
+                nursery.start_soon(partial(trio.serve_listeners, handler, listeners, handler_nursery=nursery))
+                log.info("gateway: listening on %s%s", daemon.listen, " (TLS)" if tls else "")
+            if first:
+                task_status.started()
+                first = False
+            while daemon.config.gateway == config:
+                await daemon.reloaded.wait()
+            nursery.cancel_scope.cancel()
+
+
+async def _open(config: GatewayConfig) -> tuple[list[trio.SocketListener], ssl.SSLContext | None]:
+    """Nothing, and a line in the log, when it cannot be had: the rest of cspd is worth more than the gateway."""
+    try:
+        tls = tls_context(config)
+        return await open_listeners(config, os.environ), tls
+    except CspError as exc:
+        log.error("%s", exc)
+        return [], None
+
+
+async def _accepted(site: Site, tls: ssl.SSLContext | None, stream: trio.SocketStream) -> None:
+    site.counts.connections += 1
+    try:
+        address = address_of(stream)
+    except OSError:
+        await trio.aclose_forcefully(stream)
+        return  # it is gone already
+    if tls is None:
+        await Connection(site, stream, address).serve()
+        return
+    wrapped = trio.SSLStream(stream, tls, server_side=True, https_compatible=True)
+    await Connection(site, wrapped, address).serve()

@@ -1,0 +1,87 @@
+"""A second host for tests: a network namespace with one cable to ours, which can be cut and mended."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import attrs
+
+
+def why_not() -> str:
+    """The reason why this machine cannot have one; "" when it can."""
+    if os.geteuid() != 0:
+        return "a network namespace needs root"
+    if shutil.which("ip") is None:
+        return "iproute2 is not installed"
+    name = f"csp-try-{os.getpid()}"
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True)
+    if made.returncode:
+        return f"no network namespaces: {made.stderr.strip()}"
+    subprocess.run(["ip", "netns", "del", name], check=True)
+    return ""
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+@attrs.define
+class FarAway:
+    """Use as a context manager. `here` is our address on the cable, of which the kernel keeps several tests apart."""
+
+    name: str = attrs.Factory(lambda: f"csp{os.getpid()}")
+
+    @property
+    def here(self) -> str:
+        return f"10.213.{os.getpid() % 250}.1"
+
+    @property
+    def _there(self) -> str:
+        return f"10.213.{os.getpid() % 250}.2"
+
+    def __enter__(self) -> "FarAway":
+        _ip("netns", "add", self.name)
+        try:
+            _ip("link", "add", f"{self.name}a", "type", "veth", "peer", "name", "eth0", "netns", self.name)
+            _ip("address", "add", f"{self.here}/24", "dev", f"{self.name}a")
+            _ip("link", "set", f"{self.name}a", "up")
+            _ip("-n", self.name, "address", "add", f"{self._there}/24", "dev", "eth0")
+            _ip("-n", self.name, "link", "set", "eth0", "up")
+        except BaseException:
+            self._remove()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._remove()
+
+    def _remove(self) -> None:
+        """The cable goes with the namespace."""
+        subprocess.run(["ip", "link", "del", f"{self.name}a"], capture_output=True)
+        _ip("netns", "del", self.name)
+
+    def there(self, *words: str) -> list[str]:
+        """The command line that runs these words over there."""
+        return [str(shutil.which("ip")), "netns", "exec", self.name, *words]
+
+    def cut(self) -> None:
+        """Packets of both sides are lost; neither is told."""
+        _ip("link", "set", f"{self.name}a", "down")
+
+    def mend(self) -> None:
+        _ip("link", "set", f"{self.name}a", "up")
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as sock:
+        sock.bind(("", 0))
+        return int(sock.getsockname()[1])
+
+
+def gateway_config(root: Path, listen: str) -> None:
+    folder = root / "config" / "csp"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "cspd.toml").write_text(f'[gateway]\nlisten = "{listen}"\n')

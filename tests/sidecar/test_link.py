@@ -1,0 +1,144 @@
+"""The link: what was not answered is said again, with the same id; what was refused is not."""
+
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from cspd.errors import CspError
+from cspd.sidecar.link import Link, hello
+from cspd.sidecar.spool import Spool
+from cspd.transport import RpcPeer
+from cspd.wire import rpc
+from cspd.wire.frames import Oversize
+
+pytestmark = pytest.mark.virtual_time
+
+
+@attrs.define(eq=False)
+class Wire:
+    """A connection to a cspd that is a function: of None instead of an answer the connection dies."""
+
+    answer: Callable[[rpc.Request], Any]
+    _send: trio.MemorySendChannel[bytes] = attrs.field(init=False)
+    _receive: trio.MemoryReceiveChannel[bytes] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._send, self._receive = trio.open_memory_channel[bytes](100)
+
+    async def lines(self) -> AsyncGenerator[bytes | Oversize, None]:
+        async for line in self._receive:
+            yield line
+
+    async def send(self, data: bytes) -> None:
+        request = rpc.decode(data)
+        assert isinstance(request, rpc.Request)
+        try:
+            value = self.answer(request)
+        except CspError as exc:
+            await self._send.send(rpc.error(request.id, exc))
+            return
+        if value is None:
+            self._send.close()
+        else:
+            await self._send.send(rpc.result(request.id, value))
+
+    async def aclose(self) -> None:
+        self._send.close()
+        await trio.lowlevel.checkpoint()
+
+
+@attrs.define(eq=False)
+class Cspd:
+    """Answers at the times that its `answers` say; everything that it heard is in `heard`."""
+
+    answers: list[object]
+    retry_max_sec: float = 1.0
+    connects: list[float] = attrs.Factory(list)
+    heard: list[dict[str, Any]] = attrs.Factory(list)
+    away: int = 0
+    done: trio.Event = attrs.Factory(trio.Event)  # the last answer was given
+
+    async def connect(self) -> Wire:
+        await trio.lowlevel.checkpoint()
+        self.connects.append(trio.current_time())
+        if self.away:
+            self.away -= 1
+            raise ConnectionRefusedError("nobody is there")
+        return Wire(self._answer)
+
+    async def enter(self, peer: RpcPeer, introduction: dict[str, Any]) -> dict[str, Any]:
+        return await hello(peer, introduction)
+
+    def _answer(self, request: rpc.Request) -> object:
+        if request.method == "sidecar.hello":
+            return {"settings": {}}
+        self.heard.append(request.params)
+        outcome = self.answers.pop(0)
+        if not self.answers:
+            self.done.set()
+        if isinstance(outcome, CspError):
+            raise outcome
+        return outcome
+
+
+class Session:
+    def introduction(self) -> dict[str, Any]:
+        return {"name": "alice"}
+
+    def welcomed(self, answer: dict[str, Any]) -> None:
+        pass
+
+    def asked(self, method: str, params: dict[str, Any]) -> Any:
+        return {}
+
+
+async def say_all(cspd: Cspd, *params: dict[str, Any]) -> Link:
+    """A link whose spool is empty again."""
+    link = Link(cspd, Session(), Spool())
+    for each in params:
+        link.report("sidecar.said", each)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(link.keep)
+        await cspd.done.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert not link.spool
+    return link
+
+
+async def test_what_was_not_answered_is_said_again_with_the_same_id(autojump_clock: trio.testing.MockClock) -> None:
+    cspd = Cspd([{}, None, {}, {}])
+    await say_all(cspd, {"said_id": "a"}, {"said_id": "b"}, {"said_id": "c"})
+    assert [each["said_id"] for each in cspd.heard] == ["a", "b", "b", "c"]
+
+
+async def test_what_is_refused_is_not_said_again(autojump_clock: trio.testing.MockClock) -> None:
+    cspd = Cspd([CspError("no-such-agent", "agent: 'x'"), CspError("duplicate-message", "stored before"), {}])
+    await say_all(cspd, {"said_id": "a"}, {"said_id": "b"}, {"said_id": "c"})
+    assert [each["said_id"] for each in cspd.heard] == ["a", "b", "c"]
+
+
+async def test_a_full_disk_over_there_is_waited_for(autojump_clock: trio.testing.MockClock) -> None:
+    cspd = Cspd([CspError("storage", "disk full"), CspError("busy", "too much"), {}])
+    await say_all(cspd, {"said_id": "a"})
+    assert [each["said_id"] for each in cspd.heard] == ["a", "a", "a"]
+
+
+async def test_the_pauses_between_attempts_grow_to_their_limit_and_are_never_the_same(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    cspd = Cspd([{}], away=40)
+    await say_all(cspd, {"said_id": "a"})
+    pauses = [later - before for before, later in zip(cspd.connects, cspd.connects[1:], strict=False)]
+    assert all(0.5 <= pause <= 1.0 for pause in pauses[10:])
+    assert len({round(pause, 6) for pause in pauses[10:]}) > 20
+
+
+async def test_asking_needs_somebody_there(autojump_clock: trio.testing.MockClock) -> None:
+    link = Link(Cspd([], away=1000), Session(), Spool())
+    with pytest.raises(CspError, match="not connected"):
+        await link.ask("agent.list", {})
