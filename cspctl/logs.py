@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cspctl.main import Call
 
 LINES = 50
+REMEMBERED = 1000  # by cspd
 PROGRAMS = ("cspd", "csp-keeper", "csp-sidecar")
 UNITS = ("cspd.service", "csp-keeper.service")
 SHADES = {"warning": "yellow", "error": "red", "critical": "red"}
@@ -42,7 +43,7 @@ def logs(call: Call) -> int:
         _instead_of_cspd(call, name, lines)
     else:
         with cspd:
-            told = cspd.call("daemon.log", {"name": name, "lines": lines})
+            told = cspd.call("daemon.log", {"name": name, "lines": min(lines, REMEMBERED)})
             if told["journal"] and shutil.which("journalctl"):
                 _journal(call, name, lines)
             _show(told["entries"], call)

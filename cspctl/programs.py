@@ -7,6 +7,11 @@ import re
 import shutil
 import subprocess
 
+TYPE_CHECKING = False  # a name that type checkers know; importing it from typing costs some milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
 VERSION_SEC = 10.0  # some of them start a second or two on a slow machine
 
 
@@ -33,3 +38,15 @@ def untested(program: str, version: str, tested: list[str]) -> str:
     if not version or not tested or version in tested:
         return ""
     return f"{program} {version}: its rules were tested with {', '.join(tested)}"
+
+
+def doubts(agent: Mapping[str, Any]) -> str:
+    """Why the profile of an agent may not fit its program; "" when nothing speaks against it."""
+    if agent.get("profile_problem"):
+        return str(agent["profile_problem"])
+    program, tested = str(agent["command"][0]), agent.get("tested") or {}
+    name = os.path.basename(program)
+    if name not in tested.get("programs", ()) or not tested["versions"]:
+        return ""  # nothing to compare with; and a program that the profile does not know is not run
+    path = found(program, agent["working_directory"])
+    return untested(name, version_of(path) if path else "", tested["versions"])

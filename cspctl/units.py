@@ -44,27 +44,15 @@ def status(call: Call) -> int:
         known = call.ask("daemon.status", {})
         return answer(call.json, known, "\n".join(output.overview_text(known, colour=colour)))
     name = {"name": call.words[0]}
+    from cspctl.programs import doubts
+
     with call.connect() as cspd:
         agent = cspd.call("agent.get", name)
         inbox = cspd.call("inbox.get", name)
-        lines = output.agent_text(agent, inbox, colour=colour, warning=_doubts(agent))
+        lines = output.agent_text(agent, inbox, colour=colour, warning=doubts(agent))
         if call.flag("verbose") and agent["state"] == "running":
             lines += ["", "  activity rules:", *output.rules_text(cspd.call("agent.explain", name))]
     return answer(call.json, agent, "\n".join(lines))
-
-
-def _doubts(agent: dict[str, Any]) -> str:
-    """Why the profile may not fit the program; "" when nothing speaks against it."""
-    if agent.get("profile_problem"):
-        return str(agent["profile_problem"])
-    from cspctl import programs
-
-    program, tested = str(agent["command"][0]), agent.get("tested") or {}
-    if os.path.basename(program) not in tested.get("programs", ()) or not tested["versions"]:
-        return ""
-    path = programs.found(program, agent["working_directory"])
-    version = programs.version_of(path) if path else ""
-    return programs.untested(os.path.basename(program), version, tested["versions"])
 
 
 def show(call: Call) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cspctl import doctor, logs, programs, units
+from cspctl import doctor, logs, programs
 from cspctl.main import Call
 from cspd.errors import FAILED
 
@@ -148,11 +148,11 @@ def agent(**changed: Any) -> dict[str, Any]:
 
 def test_status_says_when_a_profile_may_not_fit(bin_dir: Path) -> None:
     put_program(bin_dir, "claude", "3.0.0")
-    assert units._doubts(agent()) == "claude 3.0.0: its rules were tested with 2.1.330"
+    assert programs.doubts(agent()) == "claude 3.0.0: its rules were tested with 2.1.330"
     put_program(bin_dir, "claude", "2.1.330")
-    assert units._doubts(agent()) == ""
-    assert units._doubts(agent(profile_problem="profile: 'x': not known")) == "profile: 'x': not known"
-    assert units._doubts(agent(command=["bash"])) == "", "a program that the profile does not know is not run"
+    assert programs.doubts(agent()) == ""
+    assert programs.doubts(agent(profile_problem="profile: 'x': not known")) == "profile: 'x': not known"
+    assert programs.doubts(agent(command=["bash"])) == "", "a program that the profile does not know is not run"
 
 
 def test_the_journal_is_asked_for_the_units_or_for_one_agent() -> None:

@@ -81,7 +81,7 @@ def test_a_killed_cspd_is_started_again_and_agents_do_not_notice(systemd: UserMa
 
 
 def test_a_cspd_that_hangs_is_replaced_and_says_where_it_hung(systemd: UserManager) -> None:
-    systemd.settle(CSPD, "[Service]\nWatchdogSec=2s\n")
+    systemd.settle(CSPD, "[Service]\nWatchdogSec=4s\n")
     start(systemd, "alice")
     before, cspd = systemd.agent_pid("alice"), systemd.pid(CSPD)
     systemd.kill(CSPD, "SIGSTOP")
@@ -91,11 +91,16 @@ def test_a_cspd_that_hangs_is_replaced_and_says_where_it_hung(systemd: UserManag
 
 
 def test_a_cspd_that_works_feeds_the_watchdog(systemd: UserManager) -> None:
-    systemd.settle(CSPD, "[Service]\nWatchdogSec=1s\n")
+    systemd.settle(CSPD, "[Service]\nWatchdogSec=4s\n")
     start(systemd)
-    first = systemd.property(CSPD, "WatchdogTimestampMonotonic")
-    eventually(lambda: systemd.property(CSPD, "WatchdogTimestampMonotonic") != first, "a sign of life")
-    assert systemd.property(CSPD, "NRestarts") == "0"
+    cspd, signs = systemd.pid(CSPD), set[str]()
+
+    def fed() -> bool:
+        signs.add(systemd.property(CSPD, "WatchdogTimestampMonotonic"))
+        return len(signs) > 3
+
+    eventually(fed, "signs of life", 60)
+    assert systemd.pid(CSPD) == cspd
 
 
 def test_a_reload_with_a_broken_file_fails_and_changes_nothing(systemd: UserManager) -> None:
