@@ -15,7 +15,6 @@ from cspd.gateway.chain import SYSTEM
 from cspd.gateway.feed import Published
 from cspd.gateway.hub import Hub, new_message_id
 from cspd.gateway.introduction import introduction, membership_changed
-from cspd.gateway.link import Link
 
 log = logging.getLogger("cspd.introducer")
 
@@ -57,7 +56,7 @@ class Introducer:
         if name not in self._told:
             self._told[name] = await self._remembered(name)
         link, agent, told = self.hub.links.get(name), self.hub.agents.get(name), self._told[name]
-        if not isinstance(link, Link) or agent is None or link.activity != "idle":
+        if link is None or agent is None or link.activity != "idle":
             return
         if told is not None and told.message_id in self.hub.inboxes[name].items:
             return  # what has changed meanwhile is told when this one is read

@@ -27,6 +27,7 @@ class Client:
     activity_reason: str = "a program that takes its messages itself"
     attached: int = 0
     here: Here | None = None
+    run_id: str = ""  # a program: it is not an agent that starts and must be told who is there
     since: float = attrs.Factory(trio.current_time)
 
     def give(self, message: Message, expires_ts: float) -> None:

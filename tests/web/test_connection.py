@@ -77,7 +77,7 @@ async def test_who_speaks_is_decided_by_the_token_and_not_by_what_is_said(tmp_pa
         envelope = {"to": "bob", "content": "hi", "from": "human", "meta": {"confidence": 0.9}}
         await place.connect(token).rpc("chat.message", **envelope)
         message = (await follower.event("message"))["message"]
-        assert (message["from"], message["to"], message["meta"]) == ("alice", "bob", {"confidence": 0.9})
+        assert (message["from"], message["to"], message["meta"]["confidence"]) == ("alice", "bob", 0.9)
 
 
 @pytest.mark.parametrize("method", ["agent.stop", "agent.pause", "daemon.reload", "token.list", "token.revoke"])
