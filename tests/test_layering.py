@@ -18,6 +18,7 @@ PURE = {
     *("cspd.errors", "cspd.wire.*", "cspd.control.params"),
     *("cspd.profiles.profile", "cspd.profiles.read", "cspd.profiles.reader", "cspd.profiles.wiring"),
     *("cspd.unit.machine", "cspd.unit.policy", "cspd.keeper.registry", "cspd.gateway.room", "cspd.gateway.inbox"),
+    "cspd.gateway.introduction",
     *(
         f"cspd.sidecar.{name}"
         for name in (
