@@ -15,6 +15,7 @@ from cspd.paths import Paths
 from cspd.transport import RpcPeer
 from cspd.unit.manager import Manager
 from cspd.unit.supervise import Supervised
+from cspd.wire import rpc
 
 INTRODUCTION_SEC = 2.0  # for a sidecar that is on its way, and for the keeper's word about it
 
@@ -48,6 +49,7 @@ class Caller:
     peer: RpcPeer
     nursery: trio.Nursery
     link: Link | None = None
+    waiting: dict[rpc.Id, trio.CancelScope] = attrs.Factory(dict)  # requests that the caller may cancel
 
 
 Method = Callable[[Services, Caller, Params], Any]
