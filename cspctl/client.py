@@ -1,12 +1,11 @@
 """One connection from a command line to cspd: calls, several calls in flight, and the event stream.
 
 Blocking and small, because a start of Python is most of what `cspctl send` costs. The verbs know what to ask.
-Where cspd listens follows from --socket, CSP_SOCKET or the XDG variables, in this order.
+`where` knows the path.
 """
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from collections import deque
@@ -35,16 +34,6 @@ def reach(path: str) -> Client | None:
         if problem.code != "unreachable":
             raise
         return None
-
-
-def control_socket(option: str | None) -> str:
-    """The path of cspd's socket. An agent has CSP_SOCKET, so its `cspctl send` never loads `cspd.paths`."""
-    named = option or os.environ.get("CSP_SOCKET")
-    if named:
-        return named
-    from cspd.paths import Paths
-
-    return str(Paths.from_environ(os.environ).control_socket)
 
 
 class Client:

@@ -79,6 +79,7 @@ VERBS: dict[str, tuple[str, str, str, str]] = {
     "pause": ("rooms", "pause", "[NAME] [--room R]", "type nothing more into an agent, or into a whole room"),
     "resume": ("rooms", "resume", "[NAME] [--room R]", "the opposite of pause"),
     "hook": ("hook", "hook", "EVENT", "report an event of an agent CLI's own hook, given as JSON on stdin"),
+    "mcp": ("mcp", "mcp", "[--agent-only]", "an MCP server on stdio for the agent it runs in"),
     "demo": ("demo", "demo", "", "two agents that talk, in an instance that is thrown away"),
     "version": ("main", "version", "", "the versions of cspctl and cspd"),
     "help": ("main", "help_verb", "[VERB]", "this list, or one verb's manual"),
@@ -161,7 +162,7 @@ class Call:
 
     @property
     def socket(self) -> str:
-        from cspctl.client import control_socket
+        from cspctl.where import control_socket
 
         return control_socket(self.value("socket"))
 

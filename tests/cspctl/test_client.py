@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from cspctl.client import Client, control_socket, follow, reach
+from cspctl.client import Client, follow, reach
+from cspctl.where import control_socket
 from cspd.errors import UNREACHABLE, CspError
 
 pytestmark = pytest.mark.real
