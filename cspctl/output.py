@@ -239,6 +239,7 @@ def agent_text(agent: Mapping[str, Any], inbox: Sequence[Mapping[str, Any]], *, 
         "Inbox": inbox_text(inbox, agent["name"]) if inbox else f"{agent['queued']} waiting",
     }
     lines = [f"{dot} {agent['name']} - {command_text(agent['command'])}"]
+    facts |= {"To do": safe(agent["advice"])} if agent.get("advice") else {}
     lines += [*(f"{key:>12}: {value}" for key, value in facts.items())]
     for title, text in (("last screen lines", agent.get("last_lines")), ("last log lines", agent.get("log"))):
         if text:

@@ -98,6 +98,10 @@ class Paths:
         """Files that the profile's wiring makes for one agent."""
         return self.state / "wiring" / name
 
+    def shared_wiring_dir(self, profile: str) -> Path:
+        """Files that the wiring makes for all agents of a profile."""
+        return self.state / "shared-wiring" / profile
+
     @property
     def history_db(self) -> Path:
         return self.state / "history.db"

@@ -12,6 +12,7 @@ from cspd.control.views import agent_json
 from cspd.errors import CspError, nearest
 from cspd.unit.machine import State
 from cspd.unit.supervise import Supervised
+from cspd.unit.wiring import wiring_advice
 
 WAITABLE = ("running", "exited", "inactive", "failed", "starting", "idle", "busy", "dialog", "unknown")
 
@@ -33,6 +34,7 @@ def agent_get(services: Services, caller: Caller, params: Params) -> Any:
             "working_directory": str(config.working_directory),
             "restart": config.restart.policy,
             "unit_file": str(services.paths.unit_file(unit.name)),
+            "advice": wiring_advice(config, services.paths),
             "last_lines": [] if brief else await _last_lines(services, unit.name),
         }
 
