@@ -6,6 +6,7 @@ Blocking and small, because a start of Python is most of what `cspctl send` cost
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from collections import deque
@@ -151,6 +152,9 @@ def _connect(path: str) -> socket.socket:
         connection.connect(path)
     except OSError as exc:
         connection.close()
+        if exc.errno == errno.EPERM:  # not what a file's mode gives: a sandbox, codex's around its shell for one
+            sentence = f"cspd: {path}: the sandbox around this program forbids it to connect"
+            raise CspError("unreachable", sentence, "say it by the tool send_message of the MCP server csp") from exc
         raise CspError("unreachable", f"cspd: {path}: {_why(exc)}", "systemctl --user start cspd, or: cspd &") from exc
     return connection
 

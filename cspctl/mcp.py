@@ -65,7 +65,8 @@ class Lines:
         found: list[bytes | int] = []
         *whole, self._held = (self._held + data).split(b"\n")
         for line in whole:
-            found.append(self._skipped + len(line) if self._skipped else line)
+            size = self._skipped + len(line)
+            found.append(size if size > self._limit else line)
             self._skipped = 0
         if self._skipped or len(self._held) > self._limit:
             self._skipped += len(self._held)
@@ -212,7 +213,7 @@ class Pipe:
             connection.connect(self._path)
             if self._books.initialize:
                 connection.sendall(encode({**self._books.initialize, "id": REPLAYED}))
-                connection.sendall(encode({"jsonrpc": "2.0", "method": "notifications/initialized"}))
+                connection.sendall(encode({"jsonrpc": "2.0", "method": "notifications/initialized", "params": {}}))
         except OSError:
             connection.close()
             raise
@@ -279,6 +280,7 @@ def id_of(body: dict[str, Any]) -> int | str | None:
 
 def unreachable(path: str, problem: OSError) -> CspError:
     if isinstance(problem, PermissionError):
-        return CspError("unreachable", f"cspd: {path}: a sandbox does not let us connect", "ask the person to allow it")
+        sentence = f"cspd: {path}: it may not be connected to from here: {problem.strerror}"
+        return CspError("unreachable", sentence, "ask the person to let the MCP server csp run outside of the sandbox")
     why = "not running" if isinstance(problem, FileNotFoundError | ConnectionRefusedError) else str(problem)
     return CspError("unreachable", f"cspd: {path}: {why}", "the person starts it: systemctl --user start cspd")

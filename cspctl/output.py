@@ -207,10 +207,11 @@ def properties(agent: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def standing(agent: Mapping[str, Any]) -> str:
-    """What has become of an agent, in one line."""
+    """What has become of an agent, in one line; in a second one what the person must still do for it."""
+    advice = f"\n{agent['name']}: {safe(agent['advice'])}" if agent.get("advice") else ""
     pid = f", pid {agent['pid']}" if agent.get("pid") else ""
     why = f" ({safe(agent['reason'])})" if agent.get("reason") else ""
-    return f"{agent['name']}: {agent['state']}{pid}{why}"
+    return f"{agent['name']}: {agent['state']}{pid}{why}{advice}"
 
 
 AGENT_HEADERS = ("NAME", "STATE", "ACTIVITY", "QUEUED", "ATTACHED", "RESTARTS", "UPTIME", "COMMAND")

@@ -28,17 +28,21 @@ def agent_get(services: Services, caller: Caller, params: Params) -> Any:
     async def answer() -> dict[str, Any]:
         config = unit.unit.config
         return {
-            **agent_json(services.hub, unit),
+            **with_advice(services, unit),
             "log": services.daemon.log_of(unit.name),
             "exit": unit.last_exit,
             "working_directory": str(config.working_directory),
             "restart": config.restart.policy,
             "unit_file": str(services.paths.unit_file(unit.name)),
-            "advice": wiring_advice(config, services.paths),
             "last_lines": [] if brief else await _last_lines(services, unit.name),
         }
 
     return answer()
+
+
+def with_advice(services: Services, unit: Supervised) -> dict[str, Any]:
+    """The agent as it stands now, and what the person must still do for it."""
+    return {**agent_json(services.hub, unit), "advice": wiring_advice(unit.unit.config, services.paths)}
 
 
 async def _last_lines(services: Services, name: str) -> list[str]:
@@ -59,7 +63,7 @@ def agent_load(services: Services, caller: Caller, params: Params) -> Any:
 
     async def answer() -> dict[str, Any]:
         await services.daemon.load_unit(name)
-        return agent_json(services.hub, services.manager.get(name))
+        return with_advice(services, services.manager.get(name))
 
     return answer()
 
@@ -84,7 +88,7 @@ def action(act: Callable[..., Awaitable[None]], what: str) -> Method:
 
         async def answer() -> dict[str, Any]:
             await act(services.manager, unit.name, wait=wait)
-            return agent_json(services.hub, unit)
+            return with_advice(services, unit)
 
         return answer()
 

@@ -139,11 +139,11 @@ def _overrides(option: str, table: dict[str, Any]) -> list[str]:
     for event, groups in table.items():
         words += [option, f"hooks.{event}={_toml(groups)}"]
         label = _WORDS.sub("_", event).lower()
-        marks[f"/<session-flags>/config.toml:{label}:0:0"] = {"trusted_hash": _mark(label, groups[0])}
+        marks[f"/<session-flags>/config.toml:{label}:0:0"] = {"trusted_hash": mark_of(label, groups[0])}
     return [*words, option, f"hooks.state={_toml(marks)}"]
 
 
-def _mark(label: str, group: Mapping[str, Any]) -> str:
+def mark_of(label: str, group: Mapping[str, Any]) -> str:
     """codex's name for the content of a hook: SHA-256 of its JSON with sorted keys. Checked with 0.169.0."""
     handlers = [{"async": False, "timeout": DEFAULT_TIMEOUT_SEC, **handler} for handler in group["hooks"]]
     content = json.dumps(

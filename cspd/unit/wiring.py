@@ -53,8 +53,9 @@ def wiring_advice(config: UnitConfig, paths: Paths) -> str:
     """What the person should still do once, so that this agent has hooks and tools; empty when nothing."""
     if not config.wire:
         return ""
-    command, sign = to_do_once(find_profile(config.profile, paths), place_of(config, paths))
-    if not command or Path(sign).exists():
+    place = place_of(config, paths)
+    command, sign = to_do_once(find_profile(config.profile, paths), place)
+    if not command or Path(sign).exists() or not Path(place.shared).exists():
         return ""
     return f"it has neither hooks nor tools yet: run this once, then restart it: {command}"
 

@@ -1,7 +1,8 @@
 """Finds the answer to a question among the events that follow it. Pure.
 
-An answer is the first message of the agent that was asked which names the question as its cause, or which it sent as a
-reply to it, to whomever. An agent that says nothing has answered by the text of its turn, where its hooks tell that.
+The answer is what the agent that was asked says to the asker in the turn of the question, or in reply to it. An agent
+that says nothing to the asker has answered by the text of its turn, where its hooks tell that, else by what it said to
+others.
 """
 
 from collections.abc import Mapping
@@ -26,9 +27,11 @@ class Question:
     """One that was asked. Feed it every event behind it, in order."""
 
     message_id: str
+    asker: str
     to: str
     step: str = "accepted"
     reason: str = ""
+    aside: Outcome | None = None  # what it said to others in the meantime
 
     def see(self, kind: str, data: Mapping[str, Any]) -> Outcome | None:
         """The outcome, once it is known. `kind` and `data` are an event's."""
@@ -44,9 +47,14 @@ class Question:
         meta = said["meta"]
         chain = meta.get("chain")
         cause = chain.get("cause") if isinstance(chain, Mapping) else None
-        if self.message_id not in (cause, meta.get("reply_to")):
+        replies = meta.get("reply_to") == self.message_id
+        if not replies and cause != self.message_id:
             return None
-        return Outcome(True, said["content"], f"as message {said['message_id']}")
+        outcome = Outcome(True, said["content"], f"as message {said['message_id']}")
+        if replies or self.asker == said["to"] or self.asker in said["deliveries"]:
+            return outcome
+        self.aside = self.aside or outcome
+        return None
 
     def _step(self, data: Mapping[str, Any]) -> Outcome | None:
         self.step, self.reason = data["step"], data.get("reason") or ""
@@ -66,3 +74,12 @@ class Question:
     def standing(self) -> str:
         """Where it stands, for people and models."""
         return f"{self.step} ({self.reason})" if self.reason else self.step
+
+    def given_up(self, patience: float) -> Outcome:
+        """Nothing more is waited for."""
+        if self.aside is not None:
+            return self.aside
+        if self.over:
+            return Outcome(False, why="its turn ended and it said nothing to anybody")
+        late = "what it says later comes to you as a message, if it says it to you"
+        return Outcome(False, why=f"no answer within {patience:g} s: the question is {self.standing}; {late}")

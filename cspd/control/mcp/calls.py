@@ -73,7 +73,7 @@ async def ask(call: ToolCall) -> dict[str, Any]:
         raise CspError("invalid-params", f"to: {to!r}: only one can be asked", "use send_message to tell several")
     since = call.services.hub.store.committed_cursor
     posted = await call.ask(chat.chat_message, to=name, content=content)
-    question = Question(posted["message_id"], name)
+    question = Question(posted["message_id"], call.caller.identity.name, name)
     outcome = await _answer(call, question, since, patience)
     return {
         "answered": outcome.answered,
@@ -100,12 +100,7 @@ async def _answer(call: ToolCall, question: Question, since: int, patience: floa
                 await call.progress(f"{question.to}: {question.standing}")
 
         await call.services.hub.follow(since, None, see)
-    if found:
-        return found[0]
-    if question.over:
-        return Outcome(False, why="its turn ended and it said nothing to anybody; look at its screen")
-    late = "what it says later comes to you as a message, if it says it to you"
-    return Outcome(False, why=f"no answer within {patience:g} s: the question is {question.standing}; {late}")
+    return found[0] if found else question.given_up(patience)
 
 
 async def read_messages(call: ToolCall) -> dict[str, Any]:

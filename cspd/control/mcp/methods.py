@@ -28,6 +28,9 @@ VERSION_KEY = "io.modelcontextprotocol/protocolVersion"
 CAPABILITIES: dict[str, Any] = {"tools": {}, "resources": {}}
 COMPLETE = {"resultType": "complete"}  # older clients ignore both
 CACHING = {"ttlMs": 0, "cacheScope": "private"}
+FOR_THE_PERSON = (
+    "Agents that run in terminals under CSP. What you send to them comes from the person who runs you, called human."
+)
 BEAT_SEC = 10.0  # while a tool waits; clients give up on what is silent
 ROOM_URI = re.compile(r"csp://room/([^/]+?)(/history)?")
 
@@ -40,7 +43,9 @@ def _server(services: Services, caller: Caller) -> Result:
 
 
 def _instructions(services: Services, caller: Caller) -> str:
-    name, rooms = caller.identity.name, services.hub.rooms
+    name, rooms = caller.identity.agent, services.hub.rooms
+    if name is None:
+        return FOR_THE_PERSON
     room = rooms.home.get(name, LOBBY)
     return introduction(name, room, rooms.members(room), How(tool=True))
 
