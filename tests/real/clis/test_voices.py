@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from real.clis import install
 from real.clis.agents import DONE, Agent, Model, Offline, offline_instance
-from real.clis.shapes import unframed
 from real.instance import eventually
 
 pytestmark = [pytest.mark.real, pytest.mark.clis]
@@ -40,6 +39,18 @@ def wait_for_text(agent: Agent, text: str, sender: str) -> None:
         eventually(lambda: expected in agent.received(), f"{text!r} at the model of {agent.name}", PATIENCE_SEC)
     except pytest.fail.Exception as exc:
         pytest.fail(f"{exc}\n{agent.received()}\n{agent.instance.screen(agent.name)}\n{agent.explain()}")
+
+
+def call_and_result(agent: Agent, order: str) -> str:
+    """Have the mock model of `agent` call a tool: what the tool gave back to it."""
+
+    def results() -> list[dict[str, Any]]:
+        return agent.instance.model.log(agent.name, "result")
+
+    before = len(results())
+    agent.wait(agent.send(order), *DONE)
+    eventually(lambda: len(results()) > before, f"a result of {order}", PATIENCE_SEC)
+    return str(results()[-1]["text"])
 
 
 def history(instance: Offline) -> list[dict[str, Any]]:
@@ -80,9 +91,8 @@ def test_what_a_model_gets_wrong_is_told_to_it_and_reaches_nobody(room: dict[str
     me = room[cli]
     before = len(history(me.instance))
     arguments = {"to": "nobody-here", "content": "x"}
-    me.wait(me.send(f"mock: call send_message {json.dumps(arguments)}"), "turn_ended")
-    results = [unframed(entry["text"]) for entry in me.instance.model.log(me.name, "result")]
-    assert "agent: 'nobody-here': not known" in results[-1]
+    result = call_and_result(me, f"mock: call send_message {json.dumps(arguments)}")
+    assert "agent: 'nobody-here': not known" in result
     assert len(history(me.instance)) == before + 1
 
 
@@ -90,8 +100,7 @@ def test_a_question_by_tool_waits_for_the_other_models_answer(room: dict[str, Ag
     claude, codex = room["claude"], room["codex"]
     back = tool_call(claude, "it is 42")
     arguments = {"to": codex.name, "content": back, "timeout_sec": 50}
-    claude.wait(claude.send(f"mock: call csp__ask {json.dumps(arguments)}"), "turn_ended", patience_sec=PATIENCE_SEC)
-    result = claude.instance.model.log(claude.name, "result")[-1]["text"]
+    result = call_and_result(claude, f"mock: call csp__ask {json.dumps(arguments)}")
     assert "it is 42" in result, result
     assert "answered" in result
 
@@ -111,8 +120,7 @@ def test_hooks_tell_of_every_clis_turns(room: dict[str, Agent], cli: str) -> Non
 def test_codex_whose_sandbox_forbids_its_shell_to_connect_reads_what_to_do_instead(room: dict[str, Agent]) -> None:
     codex = room["codex"]
     before = len(history(codex.instance))
-    codex.wait(codex.send(f"mock: run {sys.executable} -m cspctl send --to human hello"), "turn_ended")
-    result = codex.instance.model.log(codex.name, "result")[-1]["text"]
+    result = call_and_result(codex, f"mock: run {sys.executable} -m cspctl send --to human hello")
     assert "the sandbox around this program forbids it to connect" in result
     assert "hint: say it by the tool send_message of the MCP server csp" in result
     assert "Traceback" not in result
