@@ -1,4 +1,4 @@
-"""mcp_start.py [RUNS]: from the start of `cspctl mcp` to its first reply, beside a bare start of Python, in turns.
+"""python tests/bench/mcp_start.py [RUNS]: what `cspctl mcp` costs up to its first reply, beside a bare start of Python.
 
 Starts a cspd of its own. Prints medians, their ratio (it must stay below 2) and the waiting server's private memory.
 """
@@ -10,6 +10,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # where the tests' own packages are
 
 from real.instance import Instance
 
