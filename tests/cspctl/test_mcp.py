@@ -206,8 +206,11 @@ def test_what_cspd_did_not_answer_before_it_ended_is_an_error_and_is_not_asked_a
         client.ask(5, "ping")
         asked = [second.take()["method"] for _ in range(3)]
         assert asked == ["initialize", "notifications/initialized", "ping"]
+        second.give(id=5, result={})
+        assert client.read()["id"] == 5
     finally:
         second.close()
+    assert client.is_silent(), "they had their error already"
 
 
 def test_a_request_that_was_cancelled_gets_no_error_when_cspd_ends(client: Client, server: Server) -> None:
