@@ -113,6 +113,8 @@ async def test_what_is_wrong_with_a_call_is_told_and_nothing_is_routed(room: Ins
         assert "only one can be asked" in failure(await client.call_tool("ask", {"to": "broadcast", "content": "x"}))
         wrong = await client.call_tool("wait_for", {"agent": "bob", "activity": "happy"})
         assert "activity: 'happy': expected one of idle" in failure(wrong)
+        own = await client.call_tool("wait_for", {"agent": "alice", "activity": "idle"})
+        assert "'alice': is you" in failure(own)
         assert "room: 'x': not known" in failure(await client.call_tool("room_state", {"room": "x"}))
         assert "limit: got 0" in failure(await client.call_tool("read_messages", {"limit": 0}))
     assert said(room) == []

@@ -164,6 +164,8 @@ async def state_of(call: ToolCall, room: str) -> dict[str, Any]:
 async def wait_for(call: ToolCall) -> dict[str, Any]:
     name, activity, patience = call.arguments.text("agent"), call.arguments.text("activity"), call.patience()
     call.arguments.check()
+    if name == call.caller.identity.agent:
+        raise CspError("invalid-params", f"agent: {name!r}: is you, and busy as long as you wait", "name another agent")
     if activity not in ACTIVITIES:
         hint = nearest(activity, ACTIVITIES)
         raise CspError("invalid-params", f"activity: {activity!r}: expected one of {', '.join(ACTIVITIES)}", hint)

@@ -47,7 +47,8 @@ def _instructions(services: Services, caller: Caller) -> str:
     if name is None:
         return FOR_THE_PERSON
     room = rooms.home.get(name, LOBBY)
-    return introduction(name, room, rooms.members(room), How(tool=True))
+    # Who reads this has the tool, so nothing else is named: codex's sandbox forbids its shell to run `cspctl send`.
+    return introduction(name, room, rooms.members(room), How(tool=True, command=False))
 
 
 def discover(services: Services, caller: Caller, request: rpc.Request) -> Result:
