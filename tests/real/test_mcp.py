@@ -14,7 +14,7 @@ import pytest
 import trio
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.stdio import stdio_client
-from real.instance import Instance, eventually
+from real.instance import Instance
 
 pytestmark = pytest.mark.real
 
@@ -152,15 +152,15 @@ async def test_ask_gives_back_a_reply_and_tells_meanwhile_how_far_the_question_i
     async def progress(value: float, total: float | None, text: str | None) -> None:
         told.append(text or "")
 
-    def reply() -> None:
-        (question,) = eventually(lambda: said(room), "the question")
-        room.ctl("send", "--to", "alice", "--reply-to", question["message_id"], "not from bob")
-        script = f"{shlex.join(PIPE[:-1])} send --to alice --reply-to {question['message_id']} 'it is 42'"
-        room.ctl("send", "--to", "bob", script)
-
-    async with connected(room, mode, *as_alice(room)) as client, trio.open_nursery() as nursery:
-        nursery.start_soon(trio.to_thread.run_sync, reply)
-        question = {"to": "bob", "content": "true", "timeout_sec": 50}
+    script, cspctl = room.root / "reply", shlex.join(PIPE[:-1])
+    find_id = "import json, sys; print(json.loads(sys.stdin.readline())['message_id'])"
+    script.write_text(
+        f"""id=$({cspctl} --json history --to bob -n 1 | {sys.executable} -c {shlex.quote(find_id)})
+{cspctl} send --to alice --reply-to $id it is 42
+"""
+    )
+    async with connected(room, mode, *as_alice(room)) as client:
+        question = {"to": "bob", "content": f". {script} now", "timeout_sec": 50}
         result = await client.call_tool("ask", question, progress_callback=progress)
     answer = result.structured_content
     assert answer is not None
