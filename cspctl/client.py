@@ -1,12 +1,12 @@
 """One connection from a command line to cspd: calls, several calls in flight, and the event stream.
 
 Blocking and small, because a start of Python is most of what `cspctl send` costs. The verbs know what to ask.
-Where cspd listens follows from --socket, CSP_SOCKET or the XDG variables, in this order.
+`where` knows the path.
 """
 
 from __future__ import annotations
 
-import os
+import errno
 import socket
 import time
 from collections import deque
@@ -35,16 +35,6 @@ def reach(path: str) -> Client | None:
         if problem.code != "unreachable":
             raise
         return None
-
-
-def control_socket(option: str | None) -> str:
-    """The path of cspd's socket. An agent has CSP_SOCKET, so its `cspctl send` never loads `cspd.paths`."""
-    named = option or os.environ.get("CSP_SOCKET")
-    if named:
-        return named
-    from cspd.paths import Paths
-
-    return str(Paths.from_environ(os.environ).control_socket)
 
 
 class Client:
@@ -166,6 +156,9 @@ def _connect(path: str) -> socket.socket:
             from cspd.paths import check_socket_path
 
             check_socket_path(path)
+        if exc.errno == errno.EPERM:  # not what a file's mode gives: a sandbox, codex's around its shell for one
+            sentence = f"cspd: {path}: the sandbox around this program forbids it to connect"
+            raise CspError("unreachable", sentence, "say it by the tool send_message of the MCP server csp") from exc
         raise CspError("unreachable", f"cspd: {path}: {_why(exc)}", "systemctl --user start cspd, or: cspd &") from exc
     return connection
 

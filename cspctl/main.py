@@ -109,6 +109,7 @@ VERBS: dict[str, tuple[str, str, str, str]] = {
     "install": ("install", "install", "[--force]", "put systemd units, manuals and completion in your directories"),
     "uninstall": ("install", "uninstall", "[--force]", "remove what install has put there"),
     "completion": ("completion", "completion", "SHELL [WORD...]", "completion for bash, zsh or fish"),
+    "mcp": ("mcp", "mcp", "[--agent-only]", "an MCP server on stdio for the agent it runs in"),
     "demo": ("demo", "demo", "", "two agents that talk, in an instance that is thrown away"),
     "version": ("main", "version", "", "the versions of cspctl and cspd"),
     "help": ("main", "help_verb", "[VERB]", "this list, or one verb's manual"),
@@ -193,7 +194,7 @@ class Call:
 
     @property
     def socket(self) -> str:
-        from cspctl.client import control_socket
+        from cspctl.where import control_socket
 
         return control_socket(self.value("socket"))
 

@@ -207,10 +207,11 @@ def properties(agent: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def standing(agent: Mapping[str, Any]) -> str:
-    """What has become of an agent, in one line."""
+    """What has become of an agent, in one line; in a second one what the person must still do for it."""
+    advice = f"\n{agent['name']}: {safe(agent['advice'])}" if agent.get("advice") else ""
     pid = f", pid {agent['pid']}" if agent.get("pid") else ""
     why = f" ({safe(agent['reason'])})" if agent.get("reason") else ""
-    return f"{agent['name']}: {agent['state']}{pid}{why}"
+    return f"{agent['name']}: {agent['state']}{pid}{why}{advice}"
 
 
 AGENT_HEADERS = ("NAME", "STATE", "ACTIVITY", "QUEUED", "ATTACHED", "RESTARTS", "UPTIME", "COMMAND")
@@ -246,6 +247,7 @@ def agent_text(
     if agent.get("guard"):
         facts["Loop guard"] = f"holds messages: {safe(agent['guard'])}; `cspctl resume {agent['name']}`"
     lines = [f"{dot} {agent['name']} - {command_text(agent['command'])}"]
+    facts |= {"To do": safe(agent["advice"])} if agent.get("advice") else {}
     lines += [*(f"{key:>12}: {value}" for key, value in facts.items())]
     for title, text in (("last screen lines", agent.get("last_lines")), ("last log lines", agent.get("log"))):
         if text:

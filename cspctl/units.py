@@ -5,7 +5,6 @@ cspd decides and does. Their unit files are changed by `unitfiles`.
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 

@@ -114,6 +114,10 @@ class Paths:
     def token_file(self) -> Path:
         return self.runtime / "token"
 
+    def shared_wiring_dir(self, profile: str) -> Path:
+        """Files that the wiring makes for all agents of a profile."""
+        return self.state / "shared-wiring" / profile
+
     @property
     def history_db(self) -> Path:
         return self.state / "history.db"

@@ -266,7 +266,10 @@ class RpcPeer:
 
     async def _finish(self, id: rpc.Id, value: Awaitable[Any], slots: trio.Semaphore) -> None:
         try:
-            reply = rpc.result(id, await value)
+            result = await value
+            if result is rpc.NO_REPLY:
+                return
+            reply = rpc.result(id, result)
         except CspError as exc:
             reply = rpc.error(id, exc)
         finally:

@@ -15,7 +15,8 @@ pytestmark = pytest.mark.pure
 ROOT = Path(__file__).parent.parent
 IO = {"trio", "os", "socket", "time", "subprocess", "select", "selectors", "threading", "asyncio", "sqlite3"}
 PURE = {
-    *("cspd.errors", "cspd.wire.*", "cspd.control.params", "cspctl.panes"),
+    *("cspd.errors", "cspd.wire.*", "cspd.control.params", "cspd.control.mcp.tools", "cspd.control.mcp.answer"),
+    *("cspctl.panes",),
     *("cspd.profiles.profile", "cspd.profiles.read", "cspd.profiles.reader", "cspd.profiles.wiring"),
     *("cspd.unit.machine", "cspd.unit.policy", "cspd.keeper.registry", "cspd.gateway.room", "cspd.gateway.inbox"),
     *(f"cspd.gateway.{name}" for name in ("chain", "loopguard", "floor", "vote", "introduction")),

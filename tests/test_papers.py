@@ -19,7 +19,7 @@ import pytest
 from cspctl.main import EVERYWHERE, VERBS, Shape
 from cspd.config import DaemonConfig, UnitConfig
 from cspd.errors import EXIT_STATUS
-from cspd.profiles.profile import Activity, Box, Keywords, Profile, Region, Rule, Typing, When, Wiring
+from cspd.profiles.profile import Activity, Box, Keywords, Profile, Region, Rule, Typing, When, Wiring, WiringFile
 
 pytestmark = pytest.mark.pure
 
@@ -167,7 +167,8 @@ def profile_keys() -> Keys:
         **{key: default for key, default in keys_of(Wiring, "wiring.").items() if key != "wiring.files"},
         # what the reader takes beside the fields of the classes
         **{"extends": NO_DEFAULT, "drop_rules": [], "rule": [], "typing": {}, "box": {}, "rule.when": {}},
-        **{"wiring": {}, "wiring.file": [], "wiring.file.name": NO_DEFAULT, "wiring.file.content": {}},
+        **{"wiring": {}, "wiring.file": [], "wiring.once": {}},
+        **keys_of(WiringFile, "wiring.file."),
     }
 
 

@@ -22,6 +22,7 @@ from cspd.errors import CspError, nearest
 from cspd.gateway.guests import Guest
 from cspd.gateway.moderator import stop_json
 from cspd.unit.machine import State
+from cspd.unit.wiring import wiring_advice
 
 WAITABLE = ("running", "exited", "inactive", "failed", "starting", "idle", "busy", "dialog", "unknown")
 
@@ -36,13 +37,19 @@ def agent_get(services: Services, caller: Caller, params: Params) -> Any:
 
     async def answer() -> dict[str, Any]:
         return {
-            **agent_json(services.hub, member),
+            **with_advice(services, member),
             "log": services.daemon.log_of(member.name),
             **_home(services, member),
             "last_lines": [] if brief else await _last_lines(services, member.name),
         }
 
     return answer()
+
+
+def with_advice(services: Services, member: Member) -> dict[str, Any]:
+    """The agent as it stands now, and what the person must still do for it."""
+    advice = "" if isinstance(member, Guest) else wiring_advice(member.unit.config, services.paths)
+    return {**agent_json(services.hub, member), "advice": advice}
 
 
 def _home(services: Services, member: Member) -> dict[str, Any]:
@@ -77,7 +84,7 @@ def agent_load(services: Services, caller: Caller, params: Params) -> Any:
 
     async def answer() -> dict[str, Any]:
         await services.daemon.load_unit(name)
-        return agent_json(services.hub, services.manager.get(name))
+        return with_advice(services, services.manager.get(name))
 
     return answer()
 
@@ -106,7 +113,7 @@ def action(act: Callable[..., Awaitable[None]], what: str) -> Method:
 
         async def answer() -> dict[str, Any]:
             await act(services.manager, unit.name, wait=wait)
-            return agent_json(services.hub, unit)
+            return with_advice(services, unit)
 
         return answer()
 

@@ -18,6 +18,7 @@ from cspd.paths import Paths
 from cspd.transport import Asking
 from cspd.unit.manager import Manager
 from cspd.unit.supervise import Supervised
+from cspd.wire import rpc
 
 INTRODUCTION_SEC = 2.0  # for a sidecar that is on its way, and for the keeper's word about it
 
@@ -78,6 +79,7 @@ class Caller:
     link: Link | None = None
     unidentified: CspError | None = None
     follows: bool = False  # it gets all events anyway
+    waiting: dict[rpc.Id, trio.CancelScope] = attrs.Factory(dict)  # requests that the caller may cancel
 
 
 Method = Callable[[Services, Caller, Params], Any]

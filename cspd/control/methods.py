@@ -14,6 +14,7 @@ import trio
 from cspd import __version__
 from cspd.control import agents, chat, floor, guests, sidecars, tokens
 from cspd.control.call import Caller, Method, Services, people_only
+from cspd.control.mcp.methods import MCP_METHODS, check_version
 from cspd.control.params import Params
 from cspd.control.views import agent_json
 from cspd.errors import CspError, nearest
@@ -28,9 +29,13 @@ LOOK_SEC = 0.2  # while somebody follows the log
 
 def dispatch(services: Services, caller: Caller, request: rpc.Request) -> Any:
     """Raises CspError("no-such-method") with the nearest known one."""
+    if mcp_method := MCP_METHODS.get(request.method):
+        check_version(request)
+        return mcp_method(services, caller, request)
     method = METHODS.get(request.method)
     if method is None:
-        raise CspError("no-such-method", f"method: {request.method!r}: not known", nearest(request.method, METHODS))
+        hint = nearest(request.method, [*METHODS, *MCP_METHODS])
+        raise CspError("no-such-method", f"method: {request.method!r}: not known", hint)
     return method(services, caller, Params(request.params))
 
 

@@ -115,15 +115,32 @@ class Box:
 
 @attrs.frozen
 class WiringFile:
-    """A JSON file made for one agent. Strings in it may hold placeholders; the string "{hooks}" is the hook table."""
+    """A file made for one agent, or, `shared`, for all that have the profile.
+
+    `content` is written as JSON: strings in it may hold placeholders; the string "{hooks}" is the hook table, "{mcp}"
+    the MCP server. `text` is written as it is, but for placeholders.
+    """
 
     name: str
-    content: Mapping[str, Any]
+    content: Mapping[str, Any] = attrs.field(factory=dict)
+    text: str = ""
+    shared: bool = False
+
+
+@attrs.frozen
+class Once:
+    """What the person must do once, because nobody may do it for them."""
+
+    command: str = ""
+    sign: str = ""  # a path that is there when it was done
 
 
 @attrs.frozen
 class Wiring:
-    """What is added to the person's command, so that the program's hooks reach us. Its own files are left alone."""
+    """What is added to the person's command, so that the program's hooks reach us and it has our tools.
+
+    Its own files are left alone.
+    """
 
     arguments: tuple[str, ...] = ()  # behind the command's own
     environment: Mapping[str, str] = attrs.field(factory=dict)
@@ -132,6 +149,9 @@ class Wiring:
     hook_group: Mapping[str, Any] = attrs.field(factory=dict)  # fields of each event's group
     hook_handler: Mapping[str, Any] = attrs.field(factory=dict)  # fields of each handler
     hook_option: str = ""  # give the table as overrides with this option (codex: "-c")
+    mcp_server: Mapping[str, Any] = attrs.field(factory=dict)  # fields of the MCP server beside its command
+    mcp_option: str = ""  # give the server as an override with this option (codex: "-c")
+    once: Once = Once()
 
 
 @attrs.frozen

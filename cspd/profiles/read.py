@@ -5,20 +5,33 @@ Strict: every unknown key, wrong type and bad pattern is reported, all at once. 
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
 
 from cspd.errors import CspError, nearest
-from cspd.profiles.profile import Activity, Box, Hook, Keywords, Profile, Region, Rule, Typing, When, Wiring, WiringFile
+from cspd.profiles.profile import (
+    Activity,
+    Box,
+    Hook,
+    Keywords,
+    Once,
+    Profile,
+    Region,
+    Rule,
+    Typing,
+    When,
+    Wiring,
+    WiringFile,
+)
 from cspd.profiles.reader import Reader, hint
 
 KEYS = (
     *("extends", "programs", "versions_tested", "rule", "drop_rules", "typing", "box", "hooks", "wiring"),
     *("starting_sec", "poll_sec", "own_words_only", "keywords"),
 )
-FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 
 
 def read_profile(name: str, texts: Mapping[str, str]) -> Profile:
@@ -153,21 +166,33 @@ def _hooks(reader: Reader, table: dict[str, Any]) -> dict[str, Hook]:
 
 def _wiring(reader: Reader, table: dict[str, Any]) -> Wiring:
     reader.known("wiring", table, ("file", *(field.name for field in attrs.fields(Wiring) if field.name != "files")))
-    files = []
-    for index, entry in enumerate(reader.tables("file", table, "wiring")):
-        path = f"wiring.file[{index}]"
-        reader.known(path, entry, ("name", "content"))
-        name = reader.word(f"{path}.name", entry.get("name"))
-        if not FILE_NAME.fullmatch(name):
-            reader.problem(f"{path}.name", f"got {name!r}, expected a plain file name")
-        files.append(WiringFile(name, reader.plain(f"{path}.content", reader.table("content", entry, path))))
     environment = reader.table("environment", table, "wiring")
+    once = reader.table("once", table, "wiring")
+    known = [field.name for field in attrs.fields(Once)]
+    reader.known("wiring.once", once, known)
     return Wiring(
         arguments=tuple(reader.strings("wiring.arguments", table.get("arguments", []))),
         environment={key: reader.word(f"wiring.environment.{key}", value) for key, value in environment.items()},
-        files=tuple(files),
+        files=tuple(_files(reader, table)),
         unless=tuple(reader.strings("wiring.unless", table.get("unless", []))),
         hook_group=reader.plain("wiring.hook_group", reader.table("hook_group", table, "wiring")),
         hook_handler=reader.plain("wiring.hook_handler", reader.table("hook_handler", table, "wiring")),
         hook_option=reader.word("wiring.hook_option", table.get("hook_option", "")),
+        mcp_server=reader.plain("wiring.mcp_server", reader.table("mcp_server", table, "wiring")),
+        mcp_option=reader.word("wiring.mcp_option", table.get("mcp_option", "")),
+        once=Once(**{key: reader.word(f"wiring.once.{key}", once.get(key, "")) for key in known}),
     )
+
+
+def _files(reader: Reader, table: dict[str, Any]) -> Iterator[WiringFile]:
+    for index, entry in enumerate(reader.tables("file", table, "wiring")):
+        path = f"wiring.file[{index}]"
+        reader.known(path, entry, [field.name for field in attrs.fields(WiringFile)])
+        name = reader.word(f"{path}.name", entry.get("name"))
+        if not FILE_NAME.fullmatch(name):
+            reader.problem(f"{path}.name", f"got {name!r}, expected a plain file name, in a folder at most")
+        content = reader.plain(f"{path}.content", reader.table("content", entry, path))
+        text = reader.word(f"{path}.text", entry.get("text", ""))
+        if content and text:
+            reader.problem(path, "`content` and `text` exclude each other")
+        yield WiringFile(name, content, text, reader.flag(f"{path}.shared", entry.get("shared", False)))

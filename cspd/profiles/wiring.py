@@ -1,4 +1,4 @@
-"""Decides what is added to an agent's command, environment and files, so that the program's hooks reach us.
+"""Decides what is added to an agent's command, environment and files: the program's hooks reach us, it has our tools.
 
 The person's own configuration is never touched. Files are written, and the command is started, by others.
 """
@@ -12,20 +12,23 @@ from typing import Any
 
 import attrs
 
-from cspd.profiles.profile import Profile
+from cspd.profiles.profile import Profile, WiringFile
 
-_PLACEHOLDER = re.compile(r"\{(dir|name|hook)\}")
+_PLACEHOLDER = re.compile(r"\{(dir|shared|home|name|hook)\}")
 _WORDS = re.compile(r"(?<!^)(?=[A-Z])")
 DEFAULT_TIMEOUT_SEC = 600  # codex's own, which it counts into the mark
+INSIDE_ONLY = 'test -z "$CSP_AGENT" || '  # before hooks that the program also calls where it is no agent of ours
 
 
 @attrs.frozen
 class Place:
-    """Where the wiring of one agent lives. `hook`: the command, as words, that a hook calls with an event's name."""
+    """Where the wiring of one agent lives. `cspctl`: the words that run it."""
 
     name: str
     folder: str
-    hook: tuple[str, ...]
+    cspctl: tuple[str, ...]
+    shared: str = ""  # the folder of files for all agents of the profile
+    home: str = ""  # of the person, as the agent sees it
 
 
 @attrs.frozen
@@ -34,7 +37,7 @@ class Wired:
 
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = attrs.field(factory=dict)
-    files: Mapping[str, str] = attrs.field(factory=dict)  # by name in the folder
+    files: Mapping[str, str] = attrs.field(factory=dict)  # by path
     why_not: str = ""
 
 
@@ -42,20 +45,40 @@ def wire(profile: Profile, command: Sequence[str], place: Place) -> Wired:
     """What to add to this command."""
     wiring = profile.wiring
     in_the_way = next((word for word in command if word.partition("=")[0] in (*wiring.unless, "--")), None)
-    if in_the_way is not None and (wiring.arguments or wiring.hook_option):
+    if in_the_way is not None and (wiring.arguments or wiring.hook_option or wiring.mcp_option):
         return Wired(why_not=f"the command has {in_the_way!r} already")
     table = _hook_table(profile, place)
     arguments = [_filled(word, place) for word in wiring.arguments]
     if wiring.hook_option and table:
         arguments += _overrides(wiring.hook_option, table)
+    if wiring.mcp_option:
+        arguments += [wiring.mcp_option, f"mcp_servers.csp={_toml(_mcp_server(profile, place))}"]
     return Wired(
         tuple(arguments),
         {key: _filled(value, place) for key, value in wiring.environment.items()},
-        {file.name: json.dumps(_content(file.content, table, place), indent=1) + "\n" for file in wiring.files},
+        dict(_file(profile, file, place) for file in wiring.files),
     )
 
 
-def _hook_table(profile: Profile, place: Place) -> dict[str, Any]:
+def to_do_once(profile: Profile, place: Place) -> tuple[str, str]:
+    """-> (the command that the person must run once, the path that is there when it was); empty when there is none."""
+    once = profile.wiring.once
+    return _filled(once.command, place), _filled(once.sign, place)
+
+
+def _file(profile: Profile, file: WiringFile, place: Place) -> tuple[str, str]:
+    """-> (its path, its text)."""
+    path = f"{place.shared if file.shared else place.folder}/{file.name}"
+    if file.text:
+        return path, _filled(file.text, place)
+    special = {
+        "{hooks}": _hook_table(profile, place, INSIDE_ONLY if file.shared else ""),
+        "{mcp}": _mcp_server(profile, place),
+    }
+    return path, json.dumps(_content(file.content, special, place), indent=1) + "\n"
+
+
+def _hook_table(profile: Profile, place: Place, before: str = "") -> dict[str, Any]:
     """claude, codex and gemini give it the same shape: event -> groups -> handlers."""
     wiring = profile.wiring
     return {
@@ -63,7 +86,7 @@ def _hook_table(profile: Profile, place: Place) -> dict[str, Any]:
             {
                 **wiring.hook_group,
                 "hooks": [
-                    {"type": "command", "command": shlex.join([*place.hook, event]), **wiring.hook_handler},
+                    {"type": "command", "command": f"{before}{_hook(place)} {event}", **wiring.hook_handler},
                 ],
             }
         ]
@@ -71,21 +94,37 @@ def _hook_table(profile: Profile, place: Place) -> dict[str, Any]:
     }
 
 
+def _hook(place: Place) -> str:
+    return shlex.join([*place.cspctl, "hook"])
+
+
+def _mcp_server(profile: Profile, place: Place) -> dict[str, Any]:
+    """The entry that all of them share. Where there is no agent, it must not speak for the person."""
+    program, *arguments = place.cspctl
+    return {"command": program, "args": [*arguments, "mcp", "--agent-only"], **profile.wiring.mcp_server}
+
+
 def _filled(text: str, place: Place) -> str:
-    values = {"dir": place.folder, "name": place.name, "hook": shlex.join(place.hook)}
+    values = {
+        "dir": place.folder,
+        "shared": place.shared,
+        "home": place.home,
+        "name": place.name,
+        "hook": _hook(place),
+    }
     return _PLACEHOLDER.sub(lambda found: values[found[1]], text)
 
 
-def _content(value: Any, table: dict[str, Any], place: Place) -> Any:
+def _content(value: Any, special: Mapping[str, Any], place: Place) -> Any:
     match value:
-        case "{hooks}":
-            return table
+        case str() if value in special:
+            return special[value]
         case str():
             return _filled(value, place)
         case Mapping():
-            return {key: _content(each, table, place) for key, each in value.items()}
+            return {key: _content(each, special, place) for key, each in value.items()}
         case list() | tuple():
-            return [_content(each, table, place) for each in value]
+            return [_content(each, special, place) for each in value]
     return value
 
 
@@ -100,11 +139,11 @@ def _overrides(option: str, table: dict[str, Any]) -> list[str]:
     for event, groups in table.items():
         words += [option, f"hooks.{event}={_toml(groups)}"]
         label = _WORDS.sub("_", event).lower()
-        marks[f"/<session-flags>/config.toml:{label}:0:0"] = {"trusted_hash": _mark(label, groups[0])}
+        marks[f"/<session-flags>/config.toml:{label}:0:0"] = {"trusted_hash": mark_of(label, groups[0])}
     return [*words, option, f"hooks.state={_toml(marks)}"]
 
 
-def _mark(label: str, group: Mapping[str, Any]) -> str:
+def mark_of(label: str, group: Mapping[str, Any]) -> str:
     """codex's name for the content of a hook: SHA-256 of its JSON with sorted keys. Checked with 0.169.0."""
     handlers = [{"async": False, "timeout": DEFAULT_TIMEOUT_SEC, **handler} for handler in group["hooks"]]
     content = json.dumps(

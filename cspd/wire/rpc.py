@@ -19,6 +19,7 @@ INVALID_REQUEST = -32600
 METHOD_NOT_FOUND = -32601
 INVALID_PARAMS = -32602
 INTERNAL_ERROR = -32603
+UNSUPPORTED_VERSION = -32022  # MCP's
 APPLICATION_ERROR = -32000  # everything with a `code` of our own
 
 NUMBERS: Mapping[str, int] = {
@@ -28,9 +29,12 @@ NUMBERS: Mapping[str, int] = {
     "no-such-method": METHOD_NOT_FOUND,
     "invalid-params": INVALID_PARAMS,
     "internal": INTERNAL_ERROR,
+    "no-such-resource": INVALID_PARAMS,
+    "unsupported-protocol-version": UNSUPPORTED_VERSION,
 }
 
 Id = int | str | None
+NO_REPLY = object()  # a method's result when its request must not be answered: it was cancelled
 
 
 class Request:

@@ -1,12 +1,15 @@
 """The client against a stand-in for cspd."""
 
+import errno
+import socket
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cspctl.client import Client, control_socket, follow, reach
+from cspctl.client import Client, follow, reach
+from cspctl.where import control_socket
 from cspd.errors import UNREACHABLE, CspError
 
 pytestmark = pytest.mark.real
@@ -116,3 +119,17 @@ def test_following_goes_on_behind_the_last_event_when_cspd_comes_back(cspd: Any,
 def test_following_needs_a_cspd_to_begin_with(instance: Path) -> None:
     with pytest.raises(CspError, match="not running"):
         next(follow(str(instance / "cspd.sock"), None, None, print))
+
+
+def test_a_sandbox_that_forbids_the_connect_is_named_with_what_to_do_instead(
+    instance: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Forbidden(socket.socket):
+        def connect(self, address: Any) -> None:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("cspctl.client.socket.socket", Forbidden)
+    with pytest.raises(CspError, match="the sandbox around this program forbids it to connect") as refused:
+        Client(str(instance / "cspd.sock"))
+    assert refused.value.exit_status == UNREACHABLE
+    assert "send_message" in refused.value.hint

@@ -8,7 +8,7 @@ import pytest
 
 from cspd.config import UnitConfig
 from cspd.paths import Paths
-from cspd.unit.wiring import HOOK, forget_wiring, wired
+from cspd.unit.wiring import CSPCTL, forget_wiring, wired, wiring_advice
 
 pytestmark = pytest.mark.real
 
@@ -25,12 +25,12 @@ def unit(profile: str, *command: str, wire: bool = True) -> UnitConfig:
 def test_the_command_is_extended_and_the_files_are_private(paths: Paths) -> None:
     command, environment = wired(unit("claude", "claude", "-c"), paths)
     path = paths.wiring_dir("alice") / "settings.json"
-    assert command == ["claude", "-c", "--settings", str(path)]
+    assert command == ["claude", "-c", "--settings", str(path), "--mcp-config", str(path.with_name("mcp.json"))]
     assert environment == {}
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    assert str(HOOK[0]) in json.loads(path.read_text())["hooks"]["Stop"][0]["hooks"][0]["command"]
-    assert [each.name for each in path.parent.iterdir()] == ["settings.json"]
+    assert str(CSPCTL[0]) in json.loads(path.read_text())["hooks"]["Stop"][0]["hooks"][0]["command"]
+    assert {each.name for each in path.parent.iterdir()} == {"settings.json", "mcp.json"}
 
 
 def test_a_unit_may_go_without(paths: Paths) -> None:
@@ -58,3 +58,22 @@ def test_a_removed_agent_leaves_no_files(paths: Paths) -> None:
     forget_wiring("alice", paths)
     forget_wiring("alice", paths)
     assert list((paths.state / "wiring").iterdir()) == []
+
+
+def test_what_the_person_must_do_once_is_said_until_it_was_done(paths: Paths, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    agent = UnitConfig("alice", ("gemini",), "gemini", working_directory=Path("/"), environment={"HOME": str(home)})
+    assert wiring_advice(agent, paths) == "", "there is nothing to link yet"
+    wired(agent, paths)
+    shared = paths.shared_wiring_dir("gemini")
+    assert (shared / "hooks" / "hooks.json").exists()
+    assert f"gemini extensions link {shared}" in wiring_advice(agent, paths)
+    (home / ".gemini" / "extensions" / "csp").mkdir(parents=True)
+    assert wiring_advice(agent, paths) == ""
+    forget_wiring("alice", paths)
+    assert shared.exists(), "others have it linked"
+
+
+def test_an_agent_that_is_not_wired_is_asked_for_nothing(paths: Paths) -> None:
+    wired(unit("gemini", "gemini"), paths)
+    assert wiring_advice(unit("gemini", "gemini", wire=False), paths) == ""

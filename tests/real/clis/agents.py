@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import termios
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import attrs
 import pytest
 import tomli_w
-from real.clis import homes, offline, shapes
+from real.clis import homes, install, offline, shapes
 from real.instance import Instance, eventually
 from real.outer import Outer
 from real.rpc import call
@@ -139,6 +140,29 @@ class Agent:
         instance.ctl("start", name)
         agent.wait_for("idle")
         return agent
+
+    @classmethod
+    def with_tools(cls, instance: Offline, cli: str, name: str) -> "Agent":
+        """Started, idle, and with what the person must do once for its hooks and tools done."""
+        agent = cls.configure(instance, cli, name)
+        instance.ctl("start", name)
+        advice = instance.json("show", name)["advice"]
+        if advice:
+            agent.do_once(advice.rpartition(": ")[2])
+            instance.ctl("restart", name)
+        agent.wait_for("idle")
+        assert not instance.json("show", name)["advice"]
+        return agent
+
+    def do_once(self, command: str) -> None:
+        """Run a command of the CLI's own, as the person would in a terminal, in the agent's home."""
+        program, *words = command.split()
+        assert program == self.cli
+        unit = tomllib.loads(self.instance.unit_file(self.name).read_text())
+        env = self.instance.env | unit["environment"]
+        run = [*self.instance.model.joined, str(install.program(self.cli)), *words]
+        done = subprocess.run(run, env=env, cwd=self.cwd, input="y\n", capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
 
     def wait_for(self, activity: str) -> None:
         done = self.instance.ctl("wait", self.name, "--for", activity, "--timeout", f"{START_SEC:g}", check=False)

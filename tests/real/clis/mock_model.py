@@ -3,7 +3,8 @@
     python -m real.clis.mock_model FOLDER     prints its port when it listens; NAME's URL is http://127.0.0.1:PORT/NAME
 
 FOLDER/NAME.jsonl: {"event": "received", "ts", "text"} once for each submitted text, "tool" with the name and arguments
-of each tool call that was answered, "answered" or "aborted" at the end of each answer. Standard library only.
+of each tool call that was answered, "result" with what a tool gave back, "answered" or "aborted" at the end of each
+answer. Standard library only.
 """
 
 import collections
@@ -104,6 +105,9 @@ class Log:
             texts = self.memory.new(agent, request.said)
         for text in texts:
             self.note(agent, "received", text=text)
+        spoken = [each for each in request.said if not INJECTED.match(each.text)]
+        if spoken and spoken[-1].who == "tool":
+            self.note(agent, "result", text=spoken[-1].text)
 
 
 class Handler(BaseHTTPRequestHandler):
