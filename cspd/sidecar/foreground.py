@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import resource
+import select
 import signal
 import socket
 import sys
@@ -43,6 +44,7 @@ from cspd.wire import rpc
 
 log = logging.getLogger("csp-sidecar")
 
+ATTACH_SEC = 5.0  # for our own terminal
 HANGUP_SEC = 5.0  # for an agent whose terminal is gone
 SCROLLBACK_LINES = 10_000
 REQUEST_MAX = 1 << 20
@@ -199,7 +201,7 @@ async def serve(running: Running, control: socket.socket) -> dict[str, Any]:
     session, ending = running.session(), Ending()
     session.start()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(reap, running.pid, control, ending)
+        nursery.start_soon(reap, session, control, ending)
         nursery.start_soon(guard_terminal, running, control)
         if running.listeners.voice is not None:
             nursery.start_soon(Proxy(session, lambda: running.door.name).serve, running.listeners.voice)
@@ -208,15 +210,24 @@ async def serve(running: Running, control: socket.socket) -> dict[str, Any]:
     return ending.status or {}
 
 
-async def reap(pid: int, control: socket.socket, ending: Ending) -> None:
+async def reap(session: Session, control: socket.socket, ending: Ending) -> None:
     """The agent is our child, and so are its orphans, which end without a word."""
     with trio.open_signal_receiver(signal.SIGCHLD) as signals:
         while True:
             for child, status in _ended_children():
-                if child == pid:
+                if child == session.pid:
+                    await _first_terminal(session, control)
                     _tell(control, {"ended": status})
                     ending.tell(status)
             await anext(signals)
+
+
+async def _first_terminal(session: Session, control: socket.socket) -> None:
+    """Of an agent that is quicker than the terminal is with attaching the output shall be seen all the same."""
+    with trio.move_on_after(ATTACH_SEC):
+        # asked again and again for milliseconds, once; what can be read from `control` is its end
+        while not (session.clients.members or select.select([control], [], [], 0)[0]):  # noqa: ASYNC110
+            await trio.sleep(0.01)
 
 
 def _ended_children() -> Iterator[tuple[int, dict[str, Any]]]:

@@ -30,6 +30,7 @@ class Outer:
             finally:
                 os._exit(127)
         self.resize(columns, rows)
+        self.before = self.flags()  # Python takes longer to start than we to ask
         self.status: int | None = None
 
     def __enter__(self) -> "Outer":

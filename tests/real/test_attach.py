@@ -72,14 +72,13 @@ def test_a_shell_is_typed_into_left_and_found_again_with_the_same_screen(instanc
     instance.add("sh", "bash", "--norc")
     instance.wait_idle("sh")
     with attach(instance, "sh") as outer:
-        before = outer.flags()
         outer.until_shown("$")
         outer.type("printf '\\033[1;31mred\\033[m %s\\n' $((40+2))\r")
         outer.until_shown("red 42")
         outer.type(CTRL_BRACKET)
         assert outer.wait() == 0
         assert "[detached from sh]" in outer.screen()
-        assert outer.flags() == before, "the terminal is as it was"
+        assert outer.flags() == outer.before, "the terminal is as it was"
     with attach(instance, "sh") as outer:
         outer.until_shown("red 42")
         assert b"\x1b[0;1;38;5;1mred" in outer.output or b"\x1b[1;31mred" in outer.output or b"31" in outer.output
@@ -276,14 +275,13 @@ def test_a_terminal_is_put_back_when_its_client_is_terminated(instance: Instance
     instance.add("sh", "bash", "--norc")
     instance.wait_idle("sh")
     with attach(instance, "sh") as outer:
-        before = outer.flags()
         outer.until_shown("$")
         outer.type("printf '\\033[?1049h\\033[?1002h\\033[?2004h'; echo on\r")
         outer.until(lambda: outer.terminal.alternate, "the alternate screen")
         assert not outer.flags() & termios.ICANON
         os.kill(outer.pid, signal.SIGTERM)
         outer.wait()
-        assert outer.flags() == before
+        assert outer.flags() == outer.before
         assert not outer.terminal.alternate
         assert not any(outer.terminal.mode(mode) for mode in (1002, 2004))
 

@@ -62,7 +62,6 @@ def left_behind(instance: Instance) -> list[str]:
 
 def test_the_program_runs_in_this_terminal_and_its_status_is_ours(unstarted: Instance) -> None:
     with run(unstarted, "--", *BASH) as outer:
-        before = outer.flags()
         outer.until_shown("runs without it")
         outer.until_shown("$")
         assert not outer.flags() & termios.ICANON, "raw"
@@ -72,7 +71,7 @@ def test_the_program_runs_in_this_terminal_and_its_status_is_ours(unstarted: Ins
         assert (unstarted.runtime / "agents" / "bash.sock").stat().st_mode & 0o777 == 0o600
         outer.type("exit 7\r")
         assert outer.wait() == 7
-        assert outer.flags() == before
+        assert outer.flags() == outer.before
     assert left_behind(unstarted) == []
     eventually(lambda: not unstarted.processes(), "nothing is left")
 
@@ -80,6 +79,12 @@ def test_the_program_runs_in_this_terminal_and_its_status_is_ours(unstarted: Ins
 def test_a_program_that_a_signal_ends_gives_the_status_of_a_shell(unstarted: Instance) -> None:
     with run(unstarted, "--", "sh", "-c", "kill -TERM $$") as outer:
         assert outer.wait() == 128 + signal.SIGTERM
+
+
+def test_what_a_program_says_that_ends_at_once_is_seen(unstarted: Instance) -> None:
+    with run(unstarted, "--", "echo", "that is all") as outer:
+        assert outer.wait() == 0
+        assert "that is all" in outer.screen()
 
 
 def test_the_size_follows_the_terminal(unstarted: Instance) -> None:
@@ -234,11 +239,10 @@ def test_the_end_of_the_terminal_ends_the_agent(unstarted: Instance) -> None:
 
 def test_the_terminal_is_given_back_when_the_sidecar_is_killed(unstarted: Instance) -> None:
     with run(unstarted, "--", *BASH) as outer:
-        before = outer.flags()
         outer.until_shown("$")
         os.kill(*eventually(lambda: sidecars(unstarted), "the sidecar"), signal.SIGKILL)
         assert outer.wait() == 1
-        assert outer.flags() == before
+        assert outer.flags() == outer.before
         outer.until_shown("was killed by signal 9")
     eventually(lambda: not unstarted.processes(), "the agent has ended with it")
     with run(unstarted, "--", *BASH) as outer:  # what is left of it is in nobody's way

@@ -20,7 +20,6 @@ def test_a_cli_in_a_terminal_of_the_persons_own_is_an_agent_like_any_other(insta
     launch = homes.launch(cli, homes.Home(instance.root / "homes" / name, agent.cwd, instance.model.url(name)))
     argv = [*instance.model.joined, "env", "-C", str(agent.cwd), sys.executable, "-m", "cspctl", "run", "--name", name]
     with Outer([*argv, "--", *launch.command], instance.env | launch.environment, 120, 40) as outer:
-        before = outer.flags()
 
         def idle() -> bool:
             outer.read_some()
@@ -45,5 +44,5 @@ def test_a_cli_in_a_terminal_of_the_persons_own_is_an_agent_like_any_other(insta
         outer.type("\x03")
         outer.type("\x04")
         outer.wait()
-        assert outer.flags() == before
+        assert outer.flags() == outer.before
         assert not outer.terminal.alternate
