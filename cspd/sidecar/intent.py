@@ -18,6 +18,7 @@ _SEQUENCE = re.compile(r"\x1b\[([0-?]*)([ -/]*)([@-~])")
 _OPEN_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*")
 _KEYS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b.?")  # pasted brackets and keys that leave no letters in a line
 _TYPED = re.compile(r"[^\x00-\x1f\x7f]+|[\r\n\b\x7f\x03\x15]")
+_ALTERNATE = re.compile(rb"\x1b\[\?(?:47|1047|1049)([hl])")
 _STRING_END = re.compile("\x1b\\\\|\x07|\x9c")
 
 LINE_MAX = 64 * 1024  # characters; the limit of a message's content
@@ -28,7 +29,8 @@ HEARINGS = 2  # of a typed line: the terminal's echo, and a program that repeats
 # without a pause for AGE_SEC is judged in parts, or nobody would hear a program that always prints.
 BURST_LINES = 300
 BURST_SAID = 8
-BURST_SIZE = 256 * 1024  # characters
+BURST_SIZE = 256 * 1024  # bytes
+TAIL = 4096  # of what is passed over: more rows than a terminal has
 AGE_SEC = 5.0
 PAUSE_SEC = 2.0  # no output for so long ends a burst, also of a program of which no rule knows whether it reads
 SHORT = 128  # most sequences; only for a longer one all that follows is copied
@@ -154,8 +156,27 @@ class Ear:
         does not pause."""
         if self._since is None:
             self._since = now
-        self._follow(data, listening)
+        self._size += len(data)
+        self._flood = self._flood or self._lines > BURST_LINES or self._size > BURST_SIZE
+        if self._flood and len(data) > TAIL:
+            self._pass_over(data, listening)
+        else:
+            self._follow(data, listening)
         return self._judged() if now >= self._since + AGE_SEC else []
+
+    def _pass_over(self, data: bytes, listening: bool) -> None:
+        """Nothing of a flood is heard, so only its end is followed, for the lines that come after the next pause.
+
+        Following all of it took 200 ms a megabyte, more than everything else that a sidecar does with it.
+        """
+        if switched := _ALTERNATE.findall(data):
+            self._alternate = switched[-1] == b"h"
+        self.listener.cut()
+        self._said, self._line, self._open = [], "", ""
+        self._decode.reset()
+        self._lose()
+        tail = data[-TAIL:]
+        self._follow(tail[tail.find(b"\n") + 1 :], listening)
 
     def _follow(self, data: bytes, listening: bool) -> None:
         rest = self._open + self._decode.decode(data)
@@ -199,7 +220,6 @@ class Ear:
     def _line_ended(self) -> None:
         text, heard = self._line, not self._tainted
         self._lines += 1
-        self._size += len(text)
         self._line, self._column, self._returned = "", 0, False
         if self._below:
             self._below -= 1

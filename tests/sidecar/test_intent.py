@@ -257,3 +257,42 @@ def test_a_program_that_never_pauses_is_heard_after_a_while() -> None:
         words = b"@beta: hi there\r\n" if tick == 20 else b"tick\r\n"
         heard_at += [(now, said.to) for said in ear.hear(words, now, listening=True)]
     assert heard_at == [(AGE_SEC, "beta")]
+
+
+def flood_of(kind: str) -> bytes:
+    piece = {
+        "plain": b"line\n",
+        "colour": b"\x1b[31mred\x1b[0m line\n",
+        "drawn": b"\x1b[3A\r\x1b[2Kone\r\ntwo\r\nthree\r\n",
+    }[kind]
+    return piece * (300_000 // len(piece))
+
+
+@pytest.mark.parametrize("kind", ["plain", "colour", "drawn"])
+def test_what_follows_a_flood_is_heard_after_the_pause_and_enter(kind: str) -> None:
+    ear = Ear(rows=10)
+    for _ in range(3):
+        assert ear.hear(flood_of(kind) + b"@beta: in the flood\n", 0.0, listening=True) == []
+    assert ear.paused() == []
+    ear.wrote("go\r")
+    ear.hear(b"go\r\n@beta: hi there\n", 1.0, listening=True)
+    assert ear.paused() == HI
+
+
+def test_lines_that_a_flood_left_in_doubt_are_not_heard() -> None:
+    ear = Ear(rows=10)
+    ear.hear(b"x" * 300_000, 0.0, listening=True)
+    ear.hear(b"\x1b[5;1H" * 2000, 0.0, listening=True)  # the cursor is anywhere
+    ear.paused()
+    ear.hear(b"@beta: drawn over\n", 1.0, listening=True)
+    assert ear.paused() == []
+
+
+def test_a_flood_that_leaves_the_terminal_on_the_alternate_screen_is_remembered() -> None:
+    ear = Ear(rows=10)
+    ear.hear(b"x\n" * 200_000, 0.0, listening=True)
+    ear.hear(b"\x1b[?1049h" + b"page\r\n" * 2000, 0.0, listening=True)
+    ear.paused()
+    ear.wrote("\r")
+    ear.hear(b"@beta: in the pager\n", 1.0, listening=True)
+    assert ear.paused() == []
