@@ -42,10 +42,8 @@ class Proxy:
     async def _serve_connection(self, stream: trio.SocketStream) -> None:
         lines = LineStream(stream)
         try:
-            if self._is_ours(lines.peer):
-                await RpcPeer(lines, "the agent").serve(self._asked)
-            else:
-                await lines.send(rpc.error(None, CspError("not-identified", "sender: not a process of this agent")))
+            answer = self._asked if self._is_ours(lines.peer) else _refused
+            await RpcPeer(lines, "the agent").serve(answer)
         except* (CspError, trio.BrokenResourceError) as group:
             log.debug("voice: %s", group.exceptions)  # it left while we were talking
         finally:
@@ -89,3 +87,7 @@ class Proxy:
         link.report("chat.message", params)  # perhaps a second time: it has an id by which that is known
         recipients = params.get("to")
         return {"message_id": message_id, "room": params.get("room"), "recipients": recipients, "kept": True}
+
+
+def _refused(request: rpc.Request) -> Any:
+    raise CspError("not-identified", "sender: not a process of this agent", "ask the cspd that its room is on")
