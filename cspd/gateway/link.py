@@ -64,8 +64,8 @@ class Link:
             },
         )
 
-    async def ask(self, method: str, params: Mapping[str, Any]) -> Any:
+    async def ask(self, method: str, params: Mapping[str, Any], answer_sec: float = ANSWER_SEC) -> Any:
         """Raises CspError: "unreachable", or "timed-out" when a sidecar does not answer."""
-        with trio.move_on_after(ANSWER_SEC):
+        with trio.move_on_after(answer_sec):
             return await self.peer.call(method, params)
-        raise CspError("timed-out", f"agent: {self.agent}: its sidecar did not answer within {ANSWER_SEC:g} s")
+        raise CspError("timed-out", f"agent: {self.agent}: its sidecar did not answer within {answer_sec:g} s")

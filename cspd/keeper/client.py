@@ -149,6 +149,14 @@ class KeeperClient:
         assert isinstance(answer, dict)
         return answer
 
+    async def renew(self) -> None:
+        """Have the installed version in the place of the keeper; the connection outlives that.
+
+        Raises CspError("not-replaced") with the reason.
+        """
+        about = await self.call("reexec")
+        self.version = about["version"]
+
     async def tell(self, op: str, **fields: Any) -> None:
         """Like `call`, without waiting for the answer; a keeper that is gone needs no telling."""
         if self._stream is None:

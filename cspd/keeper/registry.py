@@ -4,9 +4,12 @@ Facts (a reaped pid, a hang-up, a deadline) come in, commands go out; descriptor
 Restart policy is not here: an agent that ended stays a record with its status until cspd says what is next.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
+
+from cspd.wire.version import GIVES_WAY
 
 CRASH_WINDOW_SEC = 10.0  # a sidecar that dies again within this time waits longer before the next one
 CRASH_DELAY_SEC = 0.1  # doubled for each further death in the window ...
@@ -82,6 +85,11 @@ class Agent:
             "sidecar_pid": self.sidecar_pid,
         }
 
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> "Agent":
+        """Unknown fields are a newer version's; those that are missing an older one did not know."""
+        return cls(**{field.name: plain[field.name] for field in attrs.fields(cls) if field.name in plain})
+
 
 @attrs.define
 class Registry:
@@ -94,6 +102,16 @@ class Registry:
     def record(self) -> dict[str, Any]:
         agents = [agent.record() for agent in self.agents.values()]
         return {"agents": agents, "notes": self.notes, "awaited": sorted(self.awaited)}
+
+    def to_plain(self) -> dict[str, Any]:
+        """All of it, for the program that takes over in this process."""
+        agents = [attrs.asdict(agent, recurse=False) for agent in self.agents.values()]
+        return {"agents": agents, "notes": self.notes, "awaited": sorted(self.awaited)}
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> "Registry":
+        agents = map(Agent.from_plain, plain["agents"])
+        return cls({agent.name: agent for agent in agents}, plain["notes"], set(plain["awaited"]))
 
     def living(self) -> list[Agent]:
         """Agents that run, the latest started first: the order in which they are stopped."""
@@ -143,7 +161,8 @@ class Registry:
     def _sidecar_ended(self, agent: Agent, status: dict[str, Any], now: float) -> list[Command]:
         pid, agent.sidecar_pid = agent.sidecar_pid, None
         out: list[Command] = [Tell({"event": "sidecar-exited", "name": agent.name, "pid": pid, "status": status})]
-        if agent.fork_at is not None:  # the one before has made room for ours
+        # The one before has made room for that of a new incarnation, or for one of the installed version.
+        if agent.fork_at is not None or status == {"code": GIVES_WAY}:
             return [*out, ForkSidecar(agent.name)]
         agent.sidecar_deaths = [t for t in agent.sidecar_deaths if now - t < CRASH_WINDOW_SEC] + [now]
         deaths = len(agent.sidecar_deaths)

@@ -4,20 +4,20 @@ One cspd at a time asks for agents; sidecars whose keeper was killed bring their
 means is decided by cspd.
 """
 
-import json
 import logging
 import os
 import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
 
 from cspd import __version__
 from cspd.errors import CspError
+from cspd.keeper.holdings import Holdings
 from cspd.keeper.peers import Peer, Peers
 from cspd.keeper.registry import (
     Agent,
@@ -39,7 +39,9 @@ from cspd.keeper.spawn import (
     fork_sidecar,
     ignores,
     session_members,
+    wait_end,
 )
+from cspd.keeper.succession import Succession
 from cspd.paths import Paths
 from cspd.transport import listening_socket
 from cspd.wire.version import PROTOCOL, check_protocol
@@ -60,25 +62,31 @@ class Keeper:
     paths: Paths
     by_cspd: bool
     nofile: tuple[int, int]  # limits for agents; our own are raised
+    lock: int  # held for as long as this process lives
     registry: Registry
     _selector: selectors.BaseSelector = attrs.Factory(selectors.DefaultSelector)
     _peers: Peers = attrs.field(init=False)
-    _terminals: dict[str, Terminal] = attrs.Factory(dict)
-    _listeners: dict[str, socket.socket] = attrs.Factory(dict)
-    _lifelines: dict[str, socket.socket] = attrs.Factory(dict)
+    _held: Holdings = attrs.Factory(Holdings)
+    _listener: socket.socket = attrs.field(init=False)
+    _wakeup: socket.socket = attrs.field(init=False)
+    _succession: Succession = attrs.field(init=False)
     _timer: float | None = None
     _ending: dict[str, float] | None = None  # agent -> when SIGKILL follows; None: not ending
     _lonely_since: float = attrs.Factory(time.monotonic)
 
     def __attrs_post_init__(self) -> None:
         self._peers = Peers(self._selector, self._call, self._peer_left)
+        self._succession = Succession(self._peers, self._state, self._take_signals)
 
     # ------------------------------------------------------------------ the loop
 
     def serve(self, listener: socket.socket, wakeup: socket.socket) -> None:
         """Until it is told to end, or has been lonely for long. `wakeup` gives the numbers of signals."""
+        self._listener, self._wakeup = listener, wakeup
         self._peers.listen(listener)
         self._selector.register(wakeup, selectors.EVENT_READ, self._signals)
+        self._reap()  # before us another version may have run in this process
+        self._perform(self.registry.due(time.monotonic()))
         while not self._done():
             for key, mask in self._selector.select(self._patience()):
                 key.data(key.fileobj, mask)
@@ -86,11 +94,13 @@ class Keeper:
             if self._timer is not None and self._timer <= now:
                 self._timer = None
                 self._perform(self.registry.due(now))
+            self._succession.press_on(now)
             self._press_on(now)
 
     def _patience(self) -> float | None:
         """Seconds until something must be looked at; None: only a descriptor can wake us."""
-        deadlines = [at for at in (self._timer, *(self._ending or {}).values()) if at is not None]
+        check = self._succession.deadline
+        deadlines = [at for at in (self._timer, check, *(self._ending or {}).values()) if at is not None]
         if self._lonely():
             deadlines.append(self._lonely_since + LONELY_SEC)
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
@@ -106,11 +116,19 @@ class Keeper:
             return not self.registry.living()
         return self._lonely() and time.monotonic() >= self._lonely_since + LONELY_SEC
 
-    def _signals(self, wakeup: Any, _: int) -> None:
-        for number in wakeup.recv(4096):
-            if number in (signal.SIGTERM, signal.SIGINT):
-                self.end()
+    def _signals(self, _wakeup: Any, _mask: int) -> None:
+        self._take_signals()
         self._reap()
+
+    def _take_signals(self) -> bool:
+        """-> are we ending?"""
+        try:
+            numbers = self._wakeup.recv(4096)
+        except BlockingIOError:
+            numbers = b""
+        if signal.SIGTERM in numbers or signal.SIGINT in numbers:
+            self.end()
+        return self._ending is not None
 
     def _reap(self) -> None:
         while True:
@@ -120,6 +138,7 @@ class Keeper:
                 return
             if pid == 0:
                 return
+            self._succession.reaped(pid, exit_status(status))
             self._perform(self.registry.reaped(pid, exit_status(status), time.monotonic(), time.time()))
 
     # ------------------------------------------------------------------ commands of the registry
@@ -134,31 +153,19 @@ class Keeper:
                 case SetTimer(at):
                     self._timer = at if self._timer is None else min(self._timer, at)
                 case TellSidecar(name, message):
-                    self._tell_sidecar(name, message)
+                    self._held.tell_sidecar(name, message)
                 case HangUp(pid):
                     self._signal_session(pid, signal.SIGHUP)
                 case CloseMaster(name):
-                    self._close_terminal(name)
-
-    def _tell_sidecar(self, name: str, message: dict[str, Any]) -> None:
-        lifeline = self._lifelines.get(name)
-        if lifeline is None:
-            return
-        try:
-            lifeline.send(json.dumps(message).encode() + b"\n")
-        except OSError as exc:
-            log.warning("%s: sidecar cannot be told: %s", name, exc)  # it is ending, its successor will be told
+                    self._held.close_terminal(name)
 
     def _fork_sidecar(self, name: str) -> None:
-        agent, terminal = self.registry.agents[name], self._terminals[name]
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        close_quietly(self._lifelines.pop(name, None))
-        self._lifelines[name] = ours
+        agent, terminal = self.registry.agents[name], self._held.terminals[name]
+        theirs = self._held.new_lifeline(name)
         fds = {
             "master": terminal.master,
             "pidfd": terminal.pidfd,
-            "listener": self._listeners[name].fileno(),
+            "listener": self._held.listeners[name].fileno(),
             "lifeline": theirs.fileno(),
         }
         spec = {**agent.spec, "incarnation": agent.incarnation, "pid": agent.pid, "exited": agent.exited}
@@ -189,12 +196,6 @@ class Keeper:
         except (ProcessLookupError, PermissionError):
             pass  # no longer there: the same result
 
-    def _close_terminal(self, name: str) -> None:
-        terminal = self._terminals.pop(name, None)
-        if terminal is not None:
-            close_quietly(terminal.master, terminal.pidfd)
-        close_quietly(self._lifelines.pop(name, None))
-
     # ------------------------------------------------------------------ the end
 
     def end(self) -> None:
@@ -218,24 +219,51 @@ class Keeper:
                 self._ending[name] = now + KILL_AGAIN_SEC
 
     def close(self) -> None:
-        for name in list(self._terminals):
-            self._close_terminal(name)
+        for name in list(self._held.terminals):
+            self._held.close_terminal(name)
         for name in list(self.registry.agents):
             self._forget(self.registry.agents[name], CLOSE_SEC)
         self._peers.close()
 
     def _forget(self, agent: Agent, patience_sec: float) -> None:
         """Nothing of an ended agent is left: socket, files, and its sidecar, which may say goodbye for so long."""
-        self._close_terminal(agent.name)
+        self._held.close_terminal(agent.name)
         self._close_listener(agent.name)
         if agent.sidecar_pid is not None:
-            _wait_end(agent.sidecar_pid, patience_sec)
+            wait_end(agent.sidecar_pid, patience_sec)
         for path in self.paths.black_box(agent.name):
             path.unlink(missing_ok=True)
 
     def _close_listener(self, name: str) -> None:
-        close_quietly(self._listeners.pop(name, None))
+        self._held.close_listener(name)
         self.paths.agent_socket(name).unlink(missing_ok=True)
+
+    # ------------------------------------------------------------------ the installed version takes over
+
+    def _state(self) -> dict[str, Any]:
+        peers = self._peers.to_plain()
+        sockets = [self._listener.fileno(), *(each["fd"] for each in peers)]
+        return {
+            "kept": [self.lock, *sockets, *self._held.fds()],
+            "by_cspd": self.by_cspd,
+            "nofile": self.nofile,
+            "listener": self._listener.fileno(),
+            "lock": self.lock,
+            "registry": self.registry.to_plain(),
+            "held": self._held.to_plain(),
+            "peers": peers,
+            "asked": self._succession.to_plain(),
+        }
+
+    def take_over(self, state: Mapping[str, Any]) -> None:
+        """Go on where the version before us stopped, and tell cspd that it is done."""
+        self._held = Holdings.from_plain(state["held"])
+        for fd, pid in list(self._held.strangers.items()):
+            self._watch(fd, pid)
+        peers = self._peers.take_over(state["peers"])
+        asked = state["asked"]
+        if asked is not None:
+            self._peers.answer(peers[asked[0]], asked[1], self._about())
 
     # ------------------------------------------------------------------ requests
 
@@ -244,8 +272,7 @@ class Keeper:
             case "hello":
                 check_protocol(request["protocol"], "cspd")
                 peer.subscriber = True
-                about = {"protocol": PROTOCOL, "pid": os.getpid(), "version": __version__, "by_cspd": self.by_cspd}
-                return {**about, **self.registry.record()}
+                return {**self._about(), **self.registry.record()}
             case "list":
                 return self.registry.record()
             case "spawn":
@@ -259,11 +286,16 @@ class Keeper:
                 return {}
             case "adopt":
                 return self._adopt(peer, request)
+            case "reexec":
+                return self._succession.begin(peer, request.get("id"))
             case "end":
                 self.end()
                 return {}
             case other:
                 raise CspError("no-such-method", f"keeper: {other!r}: not known")
+
+    def _about(self) -> dict[str, Any]:
+        return {"protocol": PROTOCOL, "pid": os.getpid(), "version": __version__, "by_cspd": self.by_cspd}
 
     def _spawn(self, request: dict[str, Any]) -> dict[str, Any]:
         name = request["name"]
@@ -272,9 +304,9 @@ class Keeper:
             raise CspError("already-running", f"agent: {name}: runs already as process {before.pid}")
         if self._ending is not None:
             raise CspError("ending", "keeper: it is ending: no agent is started any more")
-        if name not in self._listeners:
-            self._listeners[name] = listening_socket(self.paths.agent_socket(name))
-            self._listeners[name].setblocking(False)
+        if name not in self._held.listeners:
+            self._held.listeners[name] = listening_socket(self.paths.agent_socket(name))
+            self._held.listeners[name].setblocking(False)
         size = (request["rows"], request["columns"])
         try:
             pid, terminal = fork_agent(request["argv"], request["env"], request["cwd"], *size, self.nofile)
@@ -284,8 +316,8 @@ class Keeper:
             if isinstance(exc, CspError):
                 raise
             raise CspError("spawn-failed", f"terminal: {exc.strerror}") from exc  # no PTY, no process, no descriptor
-        self._close_terminal(name)
-        self._terminals[name] = terminal
+        self._held.close_terminal(name)
+        self._held.terminals[name] = terminal
         agent = Agent(pid=pid, started_ts=time.time(), **_fields(request))
         self._perform(self.registry.spawned(agent, time.monotonic()))
         return agent.record()
@@ -327,10 +359,9 @@ class Keeper:
             raise CspError("not-adopted", f"agent: {name}: cannot be taken back ({len(fds)} descriptors)")
         master, pidfd, listener, lifeline = fds
         sidecar = os.pidfd_open(request["sidecar_pid"])
-        self._terminals[name] = Terminal(master, pidfd)
-        self._listeners[name] = socket.socket(fileno=listener)
-        self._lifelines[name] = socket.socket(fileno=lifeline)
-        self._lifelines[name].setblocking(False)
+        self._held.terminals[name] = Terminal(master, pidfd)
+        self._held.listeners[name] = socket.socket(fileno=listener)
+        self._held.hold_lifeline(name, socket.socket(fileno=lifeline))
         agent = Agent(
             pid=request["pid"],
             started_ts=request["started_ts"],
@@ -348,10 +379,12 @@ class Keeper:
 
         def ended(fd: Any, _: int) -> None:
             self._selector.unregister(fd)
+            del self._held.strangers[fd]
             status = exit_status_of(fd)
             os.close(fd)
             self._perform(self.registry.reaped(pid, status, time.monotonic(), time.time()))
 
+        self._held.strangers[pidfd] = pid
         self._selector.register(pidfd, selectors.EVENT_READ, ended)
 
 
@@ -359,23 +392,10 @@ def _fields(request: dict[str, Any]) -> dict[str, Any]:
     return {key: request[key] for key in ("name", "incarnation", "spec", "stop_signal", "stop_timeout_sec")}
 
 
-def _wait_end(sidecar_pid: int, patience_sec: float) -> None:
-    """It ends by itself once its agent's output is drained; after `patience_sec` by SIGKILL."""
-    try:
-        pidfd = os.pidfd_open(sidecar_pid)
-    except ProcessLookupError:
-        return
-    with selectors.DefaultSelector() as selector:
-        selector.register(pidfd, selectors.EVENT_READ)
-        if not selector.select(patience_sec):
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    os.close(pidfd)
-
-
-def _sidecar_program(spec: dict[str, Any], fds: dict[str, int]) -> Callable[[], None]:
-    def run() -> None:
+def _sidecar_program(spec: dict[str, Any], fds: dict[str, int]) -> Callable[[], int]:
+    def run() -> int:
         from cspd.sidecar.main import run_sidecar  # here, so that the keeper's own code never needs it
 
-        run_sidecar(spec, fds)
+        return run_sidecar(spec, fds)
 
     return run

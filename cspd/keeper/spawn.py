@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import resource
+import selectors
 import signal
 import socket
 import struct
@@ -118,8 +119,8 @@ def _reset_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
 
 
-def fork_sidecar(run: Callable[[], None], keep: Sequence[int]) -> int:
-    """Fork a process that calls `run` and holds, beside 0 1 2, only the descriptors `keep`. -> pid"""
+def fork_sidecar(run: Callable[[], int], keep: Sequence[int]) -> int:
+    """Fork a process that calls `run` for its exit status. Beside 0 1 2 it holds only `keep`. -> pid"""
     pid = os.fork()
     if pid:
         return pid
@@ -134,8 +135,7 @@ def fork_sidecar(run: Callable[[], None], keep: Sequence[int]) -> int:
             low = fd + 1
         os.closerange(low, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         set_process_name("csp-sidecar")
-        run()
-        status = 0
+        status = run()
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()
@@ -167,6 +167,19 @@ def ignores(pid: int, number: int) -> bool:
     except OSError:
         return False  # ended meanwhile
     return bool(mask >> (number - 1) & 1)
+
+
+def wait_end(sidecar_pid: int, patience_sec: float) -> None:
+    """A sidecar ends by itself once its agent's output is drained; after `patience_sec` by SIGKILL."""
+    try:
+        pidfd = os.pidfd_open(sidecar_pid)
+    except ProcessLookupError:
+        return
+    with selectors.DefaultSelector() as selector:
+        selector.register(pidfd, selectors.EVENT_READ)
+        if not selector.select(patience_sec):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    os.close(pidfd)
 
 
 def exit_status(wait_status: int) -> dict[str, object]:

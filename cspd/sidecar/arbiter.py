@@ -18,6 +18,7 @@ from cspd.sidecar.orders import (
     CancelTimer,
     Command,
     Fact,
+    HeldBack,
     HumanTyped,
     Look,
     Looked,
@@ -67,6 +68,7 @@ class Arbiter:
     profile: Profile
     draft_suspected: bool = False
     paused: bool = False
+    held_back: bool = False  # another sidecar is about to go on in our place
     queue: list[Outgoing] = attrs.field(factory=list)
     delivery: Delivery | None = None
     turns: list[Turn] = attrs.field(factory=list)
@@ -124,6 +126,9 @@ class Arbiter:
                     self._look_due = True
             case PausedSet(paused=paused):
                 self.paused = paused
+                self._consider_soon()
+            case HeldBack(held=held):
+                self.held_back = held
                 self._consider_soon()
             case PromptAccepted(now=now, text=text):
                 self._accepted(now, text)
@@ -205,7 +210,7 @@ class Arbiter:
         typing, decision = self.profile.typing, self.decision
         if self.paused:
             return "paused"
-        if decision is None or decision.activity is Activity.STARTING:
+        if self.held_back or decision is None or decision.activity is Activity.STARTING:
             return "starting"
         if self._dialog:
             return "dialog"

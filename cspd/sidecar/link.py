@@ -60,6 +60,11 @@ class Link:
         """Messages of which steps wait to be said."""
         return {params["message_id"] for method, params in self._queue if method == "sidecar.step"}
 
+    @property
+    def all_said(self) -> bool:
+        """Nothing waits for cspd's answer."""
+        return not self._queue
+
     async def keep(self) -> None:
         """Connect, and connect again, until cancelled."""
         pause = RETRY_FIRST_SEC

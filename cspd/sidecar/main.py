@@ -25,6 +25,7 @@ from cspd.sidecar.blackbox import BlackBox, Remains
 from cspd.sidecar.session import Session
 from cspd.sidecar.terminal import Terminal
 from cspd.wire.ansi import RESET
+from cspd.wire.version import GIVES_WAY
 
 log = logging.getLogger("csp-sidecar")
 
@@ -49,15 +50,17 @@ class Ending:
             self.known.set()
 
 
-def run_sidecar(spec: dict[str, Any], fds: Mapping[str, int]) -> None:
-    """Called by the keeper in the forked process. Returns when the agent has ended and everything is said."""
+def run_sidecar(spec: dict[str, Any], fds: Mapping[str, int]) -> int:
+    """Called by the keeper in the forked process. Returns an exit status: 0 when the agent has ended and everything is
+    said, GIVES_WAY when another sidecar shall go on.
+    """
     logging.basicConfig(
         stream=sys.stderr, format=f"csp-sidecar {spec['name']}: %(message)s", level=logging.INFO, force=True
     )
-    trio.run(serve, spec, dict(fds))
+    return trio.run(serve, spec, dict(fds))
 
 
-async def serve(spec: dict[str, Any], fds: dict[str, int]) -> None:
+async def serve(spec: dict[str, Any], fds: dict[str, int]) -> int:
     paths = Paths(Path(spec["runtime"]), Path(spec["config"]), Path(spec["state"]))
     session = build_session(spec, fds["master"], paths)
     session.start()
@@ -65,6 +68,7 @@ async def serve(spec: dict[str, Any], fds: dict[str, int]) -> None:
     if spec["exited"] is not None:
         ending.tell(spec["exited"])
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(give_way, session, nursery.cancel_scope)
         nursery.start_soon(session.link.keep)
         nursery.start_soon(session.writer.run)
         nursery.start_soon(session.run_alarms)
@@ -79,6 +83,15 @@ async def serve(spec: dict[str, Any], fds: dict[str, int]) -> None:
         session.link.report("sidecar.ended", {"text": "\n".join(session.last_lines())})
         await session.link.drain(LINK_DRAIN_SEC)
         nursery.cancel_scope.cancel()
+        return 0
+    return GIVES_WAY
+
+
+async def give_way(session: Session, everything: trio.CancelScope) -> None:
+    """Each task ends at its next wait, and between two waits nothing is half done."""
+    await session.renewal.due.wait()
+    log.info("giving way to a new sidecar")
+    everything.cancel()
 
 
 def build_session(spec: dict[str, Any], master: int, paths: Paths) -> Session:

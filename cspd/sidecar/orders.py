@@ -69,6 +69,14 @@ class PausedSet:
 
 
 @attrs.frozen
+class HeldBack:
+    """Begin nothing new: this sidecar is about to give way to another one. Or it is not any more."""
+
+    now: float
+    held: bool
+
+
+@attrs.frozen
 class PromptAccepted:
     """The agent's own hook says which prompt it took."""
 
@@ -83,7 +91,17 @@ class AgentEnded:
     now: float
 
 
-Fact = MessageArrived | MessageWithdrawn | HumanTyped | Looked | TimerFired | PausedSet | PromptAccepted | AgentEnded
+Fact = (
+    MessageArrived
+    | MessageWithdrawn
+    | HumanTyped
+    | Looked
+    | TimerFired
+    | PausedSet
+    | HeldBack
+    | PromptAccepted
+    | AgentEnded
+)
 
 
 @attrs.frozen

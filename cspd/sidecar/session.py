@@ -24,6 +24,7 @@ from cspd.sidecar.clients import Client, Clients
 from cspd.sidecar.intent import Ear
 from cspd.sidecar.keystrokes import Kind as Key
 from cspd.sidecar.link import Link
+from cspd.sidecar.renewal import Renewal
 from cspd.sidecar.repaint import repaint
 from cspd.sidecar.safetext import render
 from cspd.sidecar.sight import Sight
@@ -61,6 +62,7 @@ class Session:
     sight: Sight = attrs.field(init=False)
     clients: Clients = attrs.field(init=False)
     link: Link = attrs.field(init=False)
+    renewal: Renewal = attrs.field(init=False)
     control_socket: Path = attrs.field(kw_only=True)
     restored: bool = attrs.field(kw_only=True)  # the agent ran before us, under a sidecar that was killed
     output_count: int = attrs.field(default=0, kw_only=True)
@@ -90,6 +92,7 @@ class Session:
         self.sight = Sight(self.master, self.pid, self.terminal)
         self.clients = Clients(self)
         self.link = Link(self.control_socket, self)
+        self.renewal = Renewal(self)
 
     def start(self) -> None:
         """Tell what became of messages that the sidecar before us had in hand, and look at the screen soon."""
@@ -239,6 +242,21 @@ class Session:
                 self._timer_at = None
                 self._handle(orders.TimerFired(now))
 
+    # ------------------------------------------------------------------ giving way (renewal.Session)
+
+    def hold_back(self, yes: bool) -> None:
+        self._handle(orders.HeldBack(trio.current_time(), yes))
+
+    def in_hand(self) -> str:
+        """What a successor could not go on with; "" when there is nothing."""
+        if self.arbiter.delivery is not None:
+            return "a message is being typed"
+        if self.arbiter.person.waiting or self.arbiter.person.in_paste:
+            return "a person's paste is under way"
+        if self.writer.queued:
+            return "the program does not read its input"
+        return "" if self.link.all_said else "cspd does not take what it is told"
+
     # ------------------------------------------------------------------ attached clients (clients.Host)
 
     def greeting(self) -> dict[str, Any]:
@@ -365,6 +383,8 @@ class Session:
                 self._take_settings(params)
             case "sidecar.hook":
                 self.hooked(params)
+            case "sidecar.renew":
+                return self.renewal.ask()
             case "sidecar.screen":
                 scrollback, ansi = params.get("scrollback") is True, params.get("ansi") is True
                 return answers.screen(self.terminal, scrollback=scrollback, ansi=ansi)

@@ -33,6 +33,7 @@ from cspd.unit.machine import (
 from cspd.unit.policy import ExitStatus
 from cspd.unit.supervise import Supervised
 from cspd.unit.wiring import forget_wiring, wired
+from cspd.wire.version import GIVES_WAY
 
 log = logging.getLogger("cspd.unit")
 
@@ -214,7 +215,7 @@ class Manager:
             case "sidecar-exited" if supervised is not None:
                 if supervised.sidecar_pid == event["pid"]:
                     supervised.sidecar_pid = None
-                if event["status"] != {"code": 0}:
+                if event["status"] not in ({"code": 0}, {"code": GIVES_WAY}):
                     log.warning("%s: sidecar %s ended: %s", name, event["pid"], event["status"])
 
     async def _release(self, name: str) -> None:
