@@ -4,14 +4,19 @@ Policy lives in the packages; this file only wires them, and does what concerns 
 """
 
 import logging
+import os
 import signal
+import socket
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
 import trio
 
+from cspd import succession
 from cspd.config import DaemonConfig, UnitConfig
 from cspd.configfile import Loaded, known_profiles, load_all, load_readable, read_unit
 from cspd.control.call import Services
@@ -57,6 +62,8 @@ class Daemon:
     manager: Manager
     tail: LogTail
     reloaded: trio.Event = attrs.Factory(trio.Event)  # replaced at each reload
+    replacing: trio.Event = attrs.Factory(trio.Event)  # the installed version shall take over
+    _reexecs: bool = False
     _told: dict[str, tuple[object, ...]] = attrs.Factory(dict)  # what the world was last told of each agent
 
     def changed(self, supervised: Supervised) -> None:
@@ -115,12 +122,33 @@ class Daemon:
         self.hub.remove_agent(name)
         self.paths.unit_file(name).unlink(missing_ok=True)
 
+    @contextmanager
+    def one_reexec(self) -> Iterator[None]:
+        """Raises CspError("busy") while another one is under way."""
+        if self._reexecs:
+            raise CspError("busy", "reexec: it is under way already", "try again later")
+        self._reexecs = True
+        try:
+            yield
+        finally:
+            self._reexecs = False
+
+    async def check_installed(self) -> None:
+        await succession.check_installed()
+
+    def replace_soon(self) -> None:
+        self.replacing.set()
+
     def log_of(self, name: str) -> list[str]:
         return [line for line in self.tail.lines if f"{name}: " in line][-10:]
 
 
-async def serve(paths: Paths, tail: LogTail) -> None:
-    """Run cspd until SIGTERM or SIGINT. Raises ConfigError for a broken cspd.toml, before anything is started."""
+async def serve(paths: Paths, tail: LogTail, listener_fd: int | None = None) -> int | None:
+    """Run cspd until SIGTERM or SIGINT: -> None. Or until the installed version shall take over: -> the listener.
+
+    `listener_fd` is that of the version before us. Raises ConfigError for a broken cspd.toml, before anything is
+    started.
+    """
     loaded = load_readable(paths)
     for problems in loaded.broken.values():
         for line in problems:
@@ -130,10 +158,13 @@ async def serve(paths: Paths, tail: LogTail) -> None:
         if history.quarantined:
             log.error("history: damaged: set aside as %s; a new one was begun", history.quarantined)
         await hub.start(history)
-        await _serve_with(paths, loaded, hub, history, tail)
+        listener = socket.socket(fileno=listener_fd) if listener_fd is not None else None
+        return await _serve_with(paths, loaded, hub, history, tail, listener or listening_socket(paths.control_socket))
 
 
-async def _serve_with(paths: Paths, loaded: Loaded, hub: Hub, history: History, tail: LogTail) -> None:
+async def _serve_with(
+    paths: Paths, loaded: Loaded, hub: Hub, history: History, tail: LogTail, listener: socket.socket
+) -> int | None:
     manager: Manager
     keeper = KeeperClient(paths, lambda about: manager.keeper_list(about), lambda event: manager.keeper_event(event))
     daemon: Daemon
@@ -141,7 +172,8 @@ async def _serve_with(paths: Paths, loaded: Loaded, hub: Hub, history: History, 
     daemon = Daemon(paths, loaded.daemon, hub, manager, tail)
     daemon._take(loaded.daemon)
     services = Services(paths, hub, manager, daemon, trio.current_time())
-    with listening_socket(paths.control_socket) as listener:
+    kept = None
+    with listener:
         async with trio.open_nursery() as nursery:
             await nursery.start(keeper.serve)
             for unit in loaded.units.values():
@@ -151,12 +183,16 @@ async def _serve_with(paths: Paths, loaded: Loaded, hub: Hub, history: History, 
             await nursery.start(manager.serve, list(loaded.units.values()))
             await nursery.start(serve_control, listener, services)
             log.info("ready: %d agents, keeper %d", len(loaded.units), keeper.pid)
-            await _wait_signals(daemon)
-            if keeper.by_cspd:
+            await _wait_end(daemon)
+            if daemon.replacing.is_set():
+                kept = os.dup(listener.fileno())  # who connects meanwhile waits for the next version
+            elif keeper.by_cspd:
                 manager.ending()
                 await keeper.end()
             nursery.cancel_scope.cancel()
-        paths.control_socket.unlink(missing_ok=True)
+        if kept is None:
+            paths.control_socket.unlink(missing_ok=True)
+    return kept
 
 
 async def _forget_old(daemon: Daemon, history: History) -> None:
@@ -167,6 +203,20 @@ async def _forget_old(daemon: Daemon, history: History) -> None:
             pass  # slice by slice, so that messages get their turn between
         with trio.move_on_after(DAY_SEC if days else float("inf")):
             await reloaded.wait()
+
+
+async def _wait_end(daemon: Daemon) -> None:
+    """Until a signal says that it is the end, or the installed version shall take over."""
+    async with trio.open_nursery() as nursery:
+
+        async def heed_signals() -> None:
+            await _wait_signals(daemon)
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(heed_signals)
+        await daemon.replacing.wait()
+        log.info("replaced by the installed version")
+        nursery.cancel_scope.cancel()
 
 
 async def _wait_signals(daemon: Daemon) -> None:

@@ -26,11 +26,15 @@ def main() -> None:
         epilog=EPILOG,
     )
     parser.add_argument("--keeper", action="store_true", help="be csp-keeper (for service managers)")
+    parser.add_argument("--check", action="store_true", help="read all configuration, say what is wrong, and end")
+    parser.add_argument("--resume", metavar="FDS", help="go on in the place of another cspd (for `cspctl reexec`)")
     parser.add_argument("--version", action="version", version=f"cspd {__version__}")
     options = parser.parse_args()
     paths = Paths.from_environ(os.environ)
     try:
-        sys.exit(_run(paths, keeper=options.keeper))
+        if options.check:
+            sys.exit(_check(paths))
+        sys.exit(_keep(paths) if options.keeper else _supervise(paths, options.resume))
     except CspError as exc:
         _complain(exc)
         sys.exit(exc.exit_status)
@@ -45,30 +49,47 @@ def _complain(problem: CspError) -> None:
         print(f"hint: {problem.hint}", file=sys.stderr)
 
 
-def _run(paths: Paths, *, keeper: bool) -> int:
-    if keeper:
-        from cspd.keeper.main import run_keeper
+def _keep(paths: Paths) -> int:
+    from cspd.keeper.main import run_keeper
 
-        logging.basicConfig(stream=sys.stderr, format="csp-keeper: %(message)s", level=logging.INFO)
-        return run_keeper(paths, by_cspd=False)
+    logging.basicConfig(stream=sys.stderr, format="csp-keeper: %(message)s", level=logging.INFO)
+    return run_keeper(paths, by_cspd=False)
+
+
+def _check(paths: Paths) -> int:
+    """What a start would import and read, without starting anything. Raises ConfigError."""
+    import cspd.daemon  # noqa: F401  # imported to see that it can be
+    from cspd.configfile import load_all
+
+    load_all(paths)
+    return 0
+
+
+def _supervise(paths: Paths, resume: str | None) -> int:
     import trio
 
     from cspd.daemon import LogTail, serve
+    from cspd.succession import Inherited, become
 
+    environ = dict(os.environ)  # as it was given to us, so that it is given on whole
     logging.basicConfig(stream=sys.stderr, format="%(levelname).1s %(name)s: %(message)s", level=logging.INFO)
     tail = LogTail()
     tail.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logging.getLogger().addHandler(tail)
     make_private_dir(paths.runtime)
     make_private_dir(paths.state)
-    _lock(paths)
+    inherited = Inherited.from_word(resume) if resume else None
+    lock = inherited.lock if inherited else _lock(paths)
     failed: list[CspError] = []
+    listener = None
     try:
-        trio.run(serve, paths, tail)
+        listener = trio.run(serve, paths, tail, inherited.listener if inherited else None)
     except* CspError as group:
         failed += _leaves(group)
     for problem in failed:
         _complain(problem)
+    if listener is not None:
+        become(Inherited(lock, listener), environ)
     return 1 if failed else 0
 
 
@@ -79,8 +100,8 @@ def _leaves(group: BaseExceptionGroup[CspError]) -> list[CspError]:
     return out
 
 
-def _lock(paths: Paths) -> None:
-    """Held until the process ends, however it ends; that is the proof that one cspd lives."""
+def _lock(paths: Paths) -> int:
+    """Held until the process ends, however it ends; that is the proof that one cspd lives. -> its descriptor"""
     fd = os.open(paths.daemon_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -91,6 +112,7 @@ def _lock(paths: Paths) -> None:
         ) from None
     os.ftruncate(fd, 0)
     os.write(fd, f"{os.getpid()}\n".encode())
+    return fd
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 import trio
 
 from cspd import __version__
-from cspd.control import agents, chat, sidecars
+from cspd.control import agents, chat, renew, sidecars
 from cspd.control.call import Caller, Method, Services, people_only
 from cspd.control.params import Params
 from cspd.control.views import agent_json
@@ -58,6 +58,7 @@ METHODS: Mapping[str, Method] = {
     "hello": hello,
     "daemon.status": daemon_status,
     "daemon.reload": daemon_reload,
+    "daemon.reexec": renew.daemon_reexec,
     "agent.list": agents.agent_list,
     "agent.get": agents.agent_get,
     "agent.load": agents.agent_load,
