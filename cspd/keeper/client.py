@@ -46,6 +46,7 @@ class KeeperClient:
     _started: bool = False
     _ended: bool = False
     _gone: trio.Event = attrs.Factory(trio.Event)
+    _up: trio.Event = attrs.Factory(trio.Event)  # a keeper has introduced itself; replaced when it is lost
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep a keeper connected for as long as this runs; started() once the first one has told its state."""
@@ -57,7 +58,7 @@ class KeeperClient:
                 nursery.start_soon(self._hello, task_status)
                 await self._read(self._stream)
                 nursery.cancel_scope.cancel()
-            self._stream = None
+            self._stream, self._up = None, trio.Event()
             lost = 0 if self.pid else lost + 1
             if self._ended:
                 self._gone.set()
@@ -111,6 +112,7 @@ class KeeperClient:
         check_protocol(about.get("protocol"), "keeper")
         self.pid, self.version, self.by_cspd = about["pid"], about["version"], about["by_cspd"]
         self.on_list(about)
+        self._up.set()
         if not self._started:
             self._started = True
             task_status.started()
@@ -129,7 +131,13 @@ class KeeperClient:
             pass  # the keeper was killed: the same as a close
 
     async def call(self, op: str, **fields: Any) -> dict[str, Any]:
-        """The keeper's answer; raises its CspError, or "keeper-lost" when the connection ends before it."""
+        """The keeper's answer; raises its CspError, or "keeper-lost" when the connection ends before it.
+
+        While a keeper is on its way it is waited for: that it was killed is no failure of what it is asked for next.
+        """
+        if op != "hello":
+            with trio.move_on_after(START_SEC):
+                await self._up.wait()
         id, self._next_id = self._next_id, self._next_id + 1
         send, receive = trio.open_memory_channel[dict[str, Any]](1)
         self._waiting[id] = send

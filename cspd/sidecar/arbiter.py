@@ -210,7 +210,7 @@ class Arbiter:
         typing, decision = self.profile.typing, self.decision
         if self.paused:
             return "paused"
-        if self.held_back or decision is None or decision.activity is Activity.STARTING:
+        if decision is None or decision.activity is Activity.STARTING:
             return "starting"
         if self._dialog:
             return "dialog"
@@ -231,7 +231,7 @@ class Arbiter:
             self._advance(self.delivery, view, decision, now)
         self._learn(view, decision, now)
         while self.queue and self.delivery is None and not self.ended:
-            reason = self._gate(now)
+            reason = "starting" if self.held_back else self._gate(now)
             if reason is not None:
                 if not self._passing(reason):
                     self._hold(reason)
