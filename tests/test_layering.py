@@ -177,7 +177,7 @@ def reached_from(start: str) -> set[str]:
 
 def test_the_keeper_starts_no_thread_and_runs_no_loop() -> None:
     """Forking is safe only in a process with one thread."""
-    for module in ("main", "serve", "peers", "registry", "spawn", "holdings", "reexec", "succession"):
+    for module in ("main", "serve", "peers", "registry", "spawn", "holdings", "reexec", "succession", "signals"):
         source = (ROOT / "cspd" / "keeper" / f"{module}.py").read_text()
         imported = {name.split(".")[0] for name, _ in MODULES[f"cspd.keeper.{module}"]}
         assert not imported & {"trio", "threading", "concurrent", "multiprocessing", "asyncio", "subprocess"}, module

@@ -73,6 +73,7 @@ class Agent:
     sidecar_pid: int | None = None
     sidecar_deaths: list[float] = attrs.Factory(list)
     fork_at: float | None = None  # a sidecar is owed, at this time
+    started_at: float = 0.0  # monotonic, for programs: one clock for all processes until the machine reboots
 
     def record(self) -> dict[str, Any]:
         return {
@@ -80,6 +81,7 @@ class Agent:
             "incarnation": self.incarnation,
             "pid": self.pid,
             "started_ts": self.started_ts,
+            "started_at": self.started_at,
             "exited": self.exited,
             "exited_ts": self.exited_ts,
             "sidecar_pid": self.sidecar_pid,
@@ -115,7 +117,9 @@ class Registry:
 
     def living(self) -> list[Agent]:
         """Agents that run, the latest started first: the order in which they are stopped."""
-        return sorted((a for a in self.agents.values() if a.exited is None), key=lambda a: -a.started_ts)
+        return sorted(
+            (a for a in self.agents.values() if a.exited is None), key=lambda a: (-a.started_at, -a.started_ts)
+        )
 
     def spawned(self, agent: Agent, now: float) -> list[Command]:
         """A new incarnation runs. Its sidecar waits for the end of the one before, so that the two never share the
@@ -141,6 +145,12 @@ class Registry:
         if agent.exited is not None:  # it died while draining, or the agent was quicker than its fork
             tell.append(TellSidecar(name, {"exited": agent.exited}))
         return tell
+
+    def not_forked(self, name: str, now: float) -> list[Command]:
+        """No process or descriptor was left for its sidecar: it is tried again; the keeper holds the terminal."""
+        agent = self.agents[name]
+        agent.fork_at = now + CRASH_DELAY_MAX_SEC
+        return [SetTimer(agent.fork_at)]
 
     def reaped(self, pid: int, status: dict[str, Any], now: float, ts: float) -> list[Command]:
         """A child has ended; `status` is {"code"}, {"signal", "core"} or {}. Strangers (orphans) are ignored."""

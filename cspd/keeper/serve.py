@@ -30,6 +30,7 @@ from cspd.keeper.registry import (
     Tell,
     TellSidecar,
 )
+from cspd.keeper.signals import signal_group, signal_session, stop
 from cspd.keeper.spawn import (
     Terminal,
     close_quietly,
@@ -37,8 +38,6 @@ from cspd.keeper.spawn import (
     exit_status_of,
     fork_agent,
     fork_sidecar,
-    ignores,
-    session_members,
     wait_end,
 )
 from cspd.keeper.succession import Succession
@@ -155,11 +154,20 @@ class Keeper:
                 case TellSidecar(name, message):
                     self._held.tell_sidecar(name, message)
                 case HangUp(pid):
-                    self._signal_session(pid, signal.SIGHUP)
+                    signal_session(pid, signal.SIGHUP)
                 case CloseMaster(name):
                     self._held.close_terminal(name)
 
     def _fork_sidecar(self, name: str) -> None:
+        try:
+            pid = self._try_fork_sidecar(name)
+        except OSError as exc:
+            log.error("%s: no sidecar: %s: it is tried again", name, exc)
+            self._perform(self.registry.not_forked(name, time.monotonic()))
+            return
+        self._perform(self.registry.sidecar_forked(name, pid))
+
+    def _try_fork_sidecar(self, name: str) -> int:
         agent, terminal = self.registry.agents[name], self._held.terminals[name]
         theirs = self._held.new_lifeline(name)
         fds = {
@@ -169,32 +177,8 @@ class Keeper:
             "lifeline": theirs.fileno(),
         }
         spec = {**agent.spec, "incarnation": agent.incarnation, "pid": agent.pid, "exited": agent.exited}
-        pid = fork_sidecar(_sidecar_program(spec, fds), list(fds.values()))
-        theirs.close()
-        self._perform(self.registry.sidecar_forked(name, pid))
-
-    def _signal_session(self, leader: int, number: int) -> None:
-        for pid in session_members(leader):
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                pass  # ended by itself: the same result
-
-    def _stop(self, agent: Agent, number: int) -> None:
-        """Ask it to end. Interactive shells ignore SIGTERM; what ends them is the hang-up of their terminal."""
-        ignored = ignores(agent.pid, number)
-        self._signal_group(agent, number)
-        if ignored:
-            self._signal_group(agent, signal.SIGHUP)
-
-    def _signal_group(self, agent: Agent, number: int) -> None:
-        """To the leader's process group: codex and gemini are a wrapper with the real program as its child."""
-        try:
-            os.killpg(agent.pid, number)
-            if number not in (signal.SIGKILL, signal.SIGCONT):
-                os.killpg(agent.pid, signal.SIGCONT)  # a stopped process would never see it
-        except (ProcessLookupError, PermissionError):
-            pass  # no longer there: the same result
+        with theirs:
+            return fork_sidecar(_sidecar_program(spec, fds), list(fds.values()))
 
     # ------------------------------------------------------------------ the end
 
@@ -205,7 +189,7 @@ class Keeper:
         self._ending = {}
         for agent in self.registry.living():
             self._ending[agent.name] = time.monotonic() + agent.stop_timeout_sec
-            self._stop(agent, agent.stop_signal)
+            stop(agent.pid, agent.stop_signal)
 
     def _press_on(self, now: float) -> None:
         if self._ending is None:
@@ -215,7 +199,7 @@ class Keeper:
             if agent is None or agent.exited is not None:
                 del self._ending[name]
             elif at <= now:
-                self._signal_session(agent.pid, signal.SIGKILL)
+                signal_session(agent.pid, signal.SIGKILL)
                 self._ending[name] = now + KILL_AGAIN_SEC
 
     def close(self) -> None:
@@ -318,7 +302,7 @@ class Keeper:
             raise CspError("spawn-failed", f"terminal: {exc.strerror}") from exc  # no PTY, no process, no descriptor
         self._held.close_terminal(name)
         self._held.terminals[name] = terminal
-        agent = Agent(pid=pid, started_ts=time.time(), **_fields(request))
+        agent = Agent(pid=pid, started_ts=time.time(), started_at=time.monotonic(), **_fields(request))
         self._perform(self.registry.spawned(agent, time.monotonic()))
         return agent.record()
 
@@ -333,11 +317,11 @@ class Keeper:
         if agent.exited is None:
             match request["to"]:
                 case "session":
-                    self._signal_session(agent.pid, request["signal"])
+                    signal_session(agent.pid, request["signal"])
                 case "main":
-                    self._stop(agent, request["signal"])
+                    stop(agent.pid, request["signal"])
                 case "group":
-                    self._signal_group(agent, request["signal"])
+                    signal_group(agent.pid, request["signal"])
         return {}
 
     def _release(self, name: str) -> dict[str, Any]:
@@ -358,19 +342,26 @@ class Keeper:
             close_quietly(*fds)
             raise CspError("not-adopted", f"agent: {name}: cannot be taken back ({len(fds)} descriptors)")
         master, pidfd, listener, lifeline = fds
-        sidecar = os.pidfd_open(request["sidecar_pid"])
+        watched: list[tuple[int, int]] = []
+        try:
+            watched.append((os.dup(pidfd), request["pid"]))
+            watched.append((os.pidfd_open(request["sidecar_pid"]), request["sidecar_pid"]))
+        except OSError:
+            close_quietly(*fds, *(fd for fd, _ in watched))
+            raise
         self._held.terminals[name] = Terminal(master, pidfd)
         self._held.listeners[name] = socket.socket(fileno=listener)
         self._held.hold_lifeline(name, socket.socket(fileno=lifeline))
         agent = Agent(
             pid=request["pid"],
             started_ts=request["started_ts"],
+            started_at=request.get("started_at", 0.0),
             sidecar_pid=request["sidecar_pid"],
             **_fields(request),
         )
         self.registry.adopted(agent)
-        self._watch(os.dup(pidfd), agent.pid)
-        self._watch(sidecar, request["sidecar_pid"])
+        for fd, pid in watched:
+            self._watch(fd, pid)
         self._peers.tell({"event": "agent-adopted", **agent.record()})
         return {}
 

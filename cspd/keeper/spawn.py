@@ -143,38 +143,12 @@ def fork_sidecar(run: Callable[[], int], keep: Sequence[int]) -> int:
         os._exit(status)
 
 
-def session_members(leader: int) -> list[int]:
-    """Pids whose session is `leader`'s. A process that called setsid itself is no longer among them."""
-    out = []
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        try:
-            with open(f"/proc/{entry}/stat", "rb") as f:
-                fields = f.read().rpartition(b")")[2].split()
-        except OSError:
-            continue  # ended meanwhile
-        if int(fields[3]) == leader and fields[0] != b"Z":
-            out.append(int(entry))
-    return out
-
-
-def ignores(pid: int, number: int) -> bool:
-    """Does the process ignore this signal?"""
-    try:
-        with open(f"/proc/{pid}/status") as f:
-            mask = next(int(line.split()[1], 16) for line in f if line.startswith("SigIgn:"))
-    except OSError:
-        return False  # ended meanwhile
-    return bool(mask >> (number - 1) & 1)
-
-
 def wait_end(sidecar_pid: int, patience_sec: float) -> None:
     """A sidecar ends by itself once its agent's output is drained; after `patience_sec` by SIGKILL."""
     try:
         pidfd = os.pidfd_open(sidecar_pid)
-    except ProcessLookupError:
-        return
+    except OSError:
+        return  # it has ended, or no descriptor is left: it will end by itself
     with selectors.DefaultSelector() as selector:
         selector.register(pidfd, selectors.EVENT_READ)
         if not selector.select(patience_sec):

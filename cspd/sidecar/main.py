@@ -34,6 +34,7 @@ DRAIN_MAX_SEC = 10.0
 STATUS_SEC = 1.0  # between the end of the agent and the keeper's word how it ended
 LINK_DRAIN_SEC = 2.0
 KEEPER_RETRY_SEC = 0.1
+DESCRIPTORS_SEC = 1.0
 
 
 @attrs.define
@@ -197,7 +198,12 @@ async def find_keeper(spec: dict[str, Any], fds: dict[str, int], paths: Paths) -
     """Bring the terminal to the new keeper as soon as there is one; -> our end of the new lifeline."""
     log.warning("the keeper is gone: holding the terminal")
     while True:
-        ours, theirs = trio.socket.socketpair()
+        try:
+            ours, theirs = trio.socket.socketpair()
+        except OSError as exc:
+            log.warning("keeper: %s", exc)  # no descriptor is left; the terminal must be held all the same
+            await trio.sleep(DESCRIPTORS_SEC)
+            continue
         with theirs:
             try:
                 await bring(spec, fds, theirs.fileno(), paths)
@@ -213,6 +219,7 @@ async def bring(spec: dict[str, Any], fds: dict[str, int], lifeline: int, paths:
     """Raises OSError when no keeper is there, CspError when it does not want it."""
     keys = ("name", "incarnation", "pid", "stop_signal", "stop_timeout_sec", "started_ts")
     request = {"op": "adopt", "sidecar_pid": os.getpid(), "spec": spec, **{key: spec[key] for key in keys}}
+    request["started_at"] = spec.get("started_at", 0.0)  # an older cspd does not say it
     descriptors = array.array("i", [fds["master"], fds["pidfd"], fds["listener"], lifeline])
     with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         await sock.connect(str(paths.keeper_socket))

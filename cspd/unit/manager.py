@@ -137,7 +137,7 @@ class Manager:
         supervised.sidecar_pid = record["sidecar_pid"]
         if record["exited"] is None:
             supervised.present = record["incarnation"]
-            supervised.feed(Adopted(record["pid"], now - (time.time() - record["started_ts"]), now))
+            supervised.feed(Adopted(record["pid"], now - _age(record), now))
         elif supervised.unit.state in (State.RUNNING, State.STOPPING):
             self._ended(supervised, record)
         elif supervised.unit.state is State.STARTING:
@@ -318,6 +318,7 @@ class Manager:
                 "state": str(self.paths.state),
                 "scrollback_lines": config.terminal.scrollback_lines,
                 "started_ts": time.time(),
+                "started_at": time.monotonic(),
                 **size,
                 **stop,
                 "settings": sidecar_settings(config),
@@ -334,6 +335,13 @@ def sidecar_settings(config: UnitConfig) -> dict[str, Any]:
         "share_input": config.share.input,
         "share_keywords": config.share.keywords,
     }
+
+
+def _age(record: Mapping[str, Any]) -> float:
+    """Seconds that an agent has run. The wall clock may have been set meanwhile; older keepers have nothing else."""
+    if started_at := record.get("started_at"):
+        return time.monotonic() - float(started_at)
+    return max(0.0, time.time() - float(record["started_ts"]))
 
 
 def _remembered(config: UnitConfig, note: Mapping[str, Any] | None) -> tuple[Unit, int, dict[str, Any] | None]:
