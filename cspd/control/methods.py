@@ -42,6 +42,7 @@ def daemon_status(services: Services, caller: Caller, params: Params) -> Any:
             "cspd": {"pid": os.getpid(), "version": __version__, "uptime_sec": round(uptime, 3)},
             "keeper": {"pid": keeper.pid, "version": keeper.version},
             "gateway": {"listen": ""},
+            "history": {"quarantined": str(services.hub.store.quarantined or "")},
             "agents": [agent_json(services.hub, unit) for unit in services.manager.units.values()],
             "rooms": await chat.describe_rooms(services),
         }

@@ -128,7 +128,8 @@ def fork_sidecar(run: Callable[[], int], keep: Sequence[int]) -> int:
     try:
         os.setsid()  # a Ctrl-C in the terminal of cspd is not meant for us
         _reset_signals()
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # a write says so itself
+            signal.signal(number, signal.SIG_IGN)
         low = 3
         for fd in sorted(keep):
             os.closerange(low, fd)

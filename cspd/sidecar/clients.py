@@ -100,7 +100,7 @@ class Client:
             await self._sent.wait()
 
     def close(self) -> None:
-        self._send_now()  # what it can take at once: it may be waiting to hear that its input was passed on
+        self._send_some()  # what it can take at once: it may be waiting to hear that its input was passed on
         self.sock.close()
         self.outbox = Outbox()
         self._sent.set()

@@ -10,11 +10,13 @@ from cspd.wire.version import PROTOCOL
 PATIENCE_SEC = 10.0
 
 
-def press(agent_socket: Path, keys: bytes, *, rows: int = 40, columns: int = 120) -> None:
+def press(
+    agent_socket: Path, keys: bytes, *, rows: int = 40, columns: int = 120, patience_sec: float = PATIENCE_SEC
+) -> None:
     """Raises OSError when the sidecar is gone before it has passed the keys on."""
     hello = {"protocol": PROTOCOL, "rows": rows, "columns": columns, "taken": True, "scrollback": False}
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(PATIENCE_SEC)
+        sock.settimeout(patience_sec)
         sock.connect(str(agent_socket))
         sock.sendall(frame(Kind.HELLO, json.dumps(hello).encode()) + frame(Kind.INPUT, keys))
         frames = FrameSplitter()
