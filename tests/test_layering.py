@@ -43,8 +43,9 @@ MAY_IMPORT = {
     "cspd.wire.*": BOTTOM,
     "cspd.transport": WIRE,
     "cspd.keeper.client": TRANSPORT,
+    "cspd.keeper.vault": TRANSPORT,
     "cspd.keeper.*": TRANSPORT | {"cspd.sidecar.main"},  # which a forked child runs; see the test of it below
-    "cspd.unit.*": TRANSPORT | {"cspd.config", "cspd.profiles.*", "cspd.keeper.client"},
+    "cspd.unit.*": TRANSPORT | {"cspd.config", "cspd.profiles.*", "cspd.keeper.client", "cspd.keeper.vault"},
     "cspd.gateway.*": TRANSPORT,
     "cspd.sidecar.*": TRANSPORT | {"cspd.profiles.*"},
     "cspd.control.*": TRANSPORT | {"cspd.unit.*", "cspd.gateway.*"},
@@ -177,7 +178,18 @@ def reached_from(start: str) -> set[str]:
 
 def test_the_keeper_starts_no_thread_and_runs_no_loop() -> None:
     """Forking is safe only in a process with one thread."""
-    for module in ("main", "serve", "peers", "registry", "spawn", "holdings", "reexec", "succession", "signals"):
+    for module in (
+        "main",
+        "serve",
+        "peers",
+        "registry",
+        "spawn",
+        "holdings",
+        "reexec",
+        "succession",
+        "signals",
+        "exchange",
+    ):
         source = (ROOT / "cspd" / "keeper" / f"{module}.py").read_text()
         imported = {name.split(".")[0] for name, _ in MODULES[f"cspd.keeper.{module}"]}
         assert not imported & {"trio", "threading", "concurrent", "multiprocessing", "asyncio", "subprocess"}, module

@@ -24,6 +24,7 @@ log = logging.getLogger("cspd.keeper")
 
 START_SEC = 20.0  # a new keeper imports what sidecars need: half a second, more on a loaded machine
 RETRY_SEC = 0.02
+RETRY_MAX_SEC = 1.0
 SERVICE_SEC = 5.0
 STILLBORN_MAX = 3  # keepers in a row that end before they answer; the next would too
 
@@ -81,18 +82,34 @@ class KeeperClient:
         if not self.by_cspd:
             with trio.move_on_after(SERVICE_SEC):
                 return await self._retry()
-        argv = [sys.executable, "-P", "-m", "cspd.keeper.main", "--by-cspd"]
-        env = {**os.environ, "XDG_RUNTIME_DIR": str(self.paths.runtime.parent)}
-        # A millisecond; trio's own way would make it a child that we are responsible for.
-        process = os.posix_spawn(sys.executable, argv, env, setsid=True)  # noqa: ASYNC221
-        trio.lowlevel.spawn_system_task(_reap, process)
         with trio.move_on_after(START_SEC):
-            return await self._retry()
+            return await self._start()
         raise CspError(
             "keeper-lost",
             f"keeper: {self.paths.keeper_socket}: did not answer within {START_SEC:g} s",
             "see the log",
         )
+
+    async def _start(self) -> LineStream:
+        """Start a keeper, and another one when it ends before it answers.
+
+        It may have been killed, or have found another one that was killed a moment later.
+        """
+        pause = RETRY_SEC
+        while True:
+            argv = [sys.executable, "-P", "-m", "cspd.keeper.main", "--by-cspd"]
+            env = {**os.environ, "XDG_RUNTIME_DIR": str(self.paths.runtime.parent)}
+            # A millisecond; trio's own way would make it a child that we are responsible for.
+            process = os.posix_spawn(sys.executable, argv, env, setsid=True)  # noqa: ASYNC221
+            ended = trio.Event()
+            trio.lowlevel.spawn_system_task(_reap, process, ended)
+            while not ended.is_set():
+                try:
+                    return await connect(self.paths.keeper_socket)
+                except OSError:
+                    await trio.sleep(RETRY_SEC)
+            await trio.sleep(pause)
+            pause = min(pause * 2, RETRY_MAX_SEC)
 
     async def _retry(self) -> LineStream:
         """Until somebody listens."""
@@ -188,11 +205,12 @@ def _lost() -> CspError:
     return CspError("keeper-lost", "keeper: the connection was lost", "it is being started again: repeat the command")
 
 
-async def _reap(pid: int) -> None:
+async def _reap(pid: int, ended: trio.Event) -> None:
     """The keeper is our child only because we started it; its end is noticed on its socket."""
     fd = os.pidfd_open(pid)
     try:
         await trio.lowlevel.wait_readable(fd)
         os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222  # it does not block
+        ended.set()
     finally:
         os.close(fd)

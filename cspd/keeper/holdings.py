@@ -65,6 +65,13 @@ class Holdings:
             "strangers": [[fd, pid] for fd, pid in self.strangers.items()],
         }
 
+    def take(self, other: "Holdings") -> None:
+        """All that the other one has."""
+        self.terminals |= other.terminals
+        self.listeners |= other.listeners
+        self.lifelines |= other.lifelines
+        self.strangers |= other.strangers
+
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "Holdings":
         return cls(

@@ -109,7 +109,8 @@ def _signals_to_socket() -> socket.socket:
 def _living_sidecars(paths: Paths) -> set[str]:
     """Agents whose attach socket still has a listener: their keeper was killed, their sidecar holds the terminal.
 
-    What nobody listens on is left over from a crash of everything, and is removed.
+    A socket on which nobody listens is left over and is removed. The files beside it stay: what a ledger says may not
+    have been heard by cspd, which would have the messages typed again.
     """
     living = set()
     for path in paths.agents_dir.glob("*.sock"):
@@ -118,10 +119,7 @@ def _living_sidecars(paths: Paths) -> set[str]:
                 probe.connect(str(path))
                 living.add(path.stem)
             except OSError:
-                pass  # nobody listens
-    for path in paths.agents_dir.iterdir():
-        if path.name.split(".")[0] not in living:
-            path.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
     return living
 
 

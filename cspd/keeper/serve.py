@@ -17,6 +17,7 @@ import attrs
 
 from cspd import __version__
 from cspd.errors import CspError
+from cspd.keeper.exchange import Exchange, agent_fields
 from cspd.keeper.holdings import Holdings
 from cspd.keeper.peers import Peer, Peers
 from cspd.keeper.registry import (
@@ -32,10 +33,7 @@ from cspd.keeper.registry import (
 )
 from cspd.keeper.signals import signal_group, signal_session, stop
 from cspd.keeper.spawn import (
-    Terminal,
-    close_quietly,
     exit_status,
-    exit_status_of,
     fork_agent,
     fork_sidecar,
     wait_end,
@@ -68,6 +66,7 @@ class Keeper:
     _held: Holdings = attrs.Factory(Holdings)
     _listener: socket.socket = attrs.field(init=False)
     _wakeup: socket.socket = attrs.field(init=False)
+    _exchange: Exchange = attrs.field(init=False)
     _succession: Succession = attrs.field(init=False)
     _timer: float | None = None
     _ending: dict[str, float] | None = None  # agent -> when SIGKILL follows; None: not ending
@@ -75,6 +74,7 @@ class Keeper:
 
     def __attrs_post_init__(self) -> None:
         self._peers = Peers(self._selector, self._call, self._peer_left)
+        self._exchange = Exchange(self.paths, self.registry, self._held, self._peers, self._selector, self._perform)
         self._succession = Succession(self._peers, self._state, self._take_signals)
 
     # ------------------------------------------------------------------ the loop
@@ -210,12 +210,15 @@ class Keeper:
         self._peers.close()
 
     def _forget(self, agent: Agent, patience_sec: float) -> None:
-        """Nothing of an ended agent is left: socket, files, and its sidecar, which may say goodbye for so long."""
+        """Nothing of an ended agent is left: socket, files, and its sidecar, which may say goodbye for so long.
+
+        But for the ledger: cspd may not have heard all of it, and would have the messages typed again.
+        """
         self._held.close_terminal(agent.name)
         self._close_listener(agent.name)
         if agent.sidecar_pid is not None:
             wait_end(agent.sidecar_pid, patience_sec)
-        for path in self.paths.black_box(agent.name):
+        for path in (self.paths.screen_file(agent.name), self.paths.journal_file(agent.name)):
             path.unlink(missing_ok=True)
 
     def _close_listener(self, name: str) -> None:
@@ -241,9 +244,9 @@ class Keeper:
 
     def take_over(self, state: Mapping[str, Any]) -> None:
         """Go on where the version before us stopped, and tell cspd that it is done."""
-        self._held = Holdings.from_plain(state["held"])
+        self._held.take(Holdings.from_plain(state["held"]))
         for fd, pid in list(self._held.strangers.items()):
-            self._watch(fd, pid)
+            self._exchange.watch(fd, pid)
         peers = self._peers.take_over(state["peers"])
         asked = state["asked"]
         if asked is not None:
@@ -269,7 +272,11 @@ class Keeper:
                 self.registry.notes[request["name"]] = request["note"]
                 return {}
             case "adopt":
-                return self._adopt(peer, request)
+                return self._exchange.adopt(peer, request)
+            case "bring":
+                return self._exchange.bring(peer, request)
+            case "share":
+                return self._exchange.share(peer, request)
             case "reexec":
                 return self._succession.begin(peer, request.get("id"))
             case "end":
@@ -302,7 +309,7 @@ class Keeper:
             raise CspError("spawn-failed", f"terminal: {exc.strerror}") from exc  # no PTY, no process, no descriptor
         self._held.close_terminal(name)
         self._held.terminals[name] = terminal
-        agent = Agent(pid=pid, started_ts=time.time(), started_at=time.monotonic(), **_fields(request))
+        agent = Agent(pid=pid, started_ts=time.time(), started_at=time.monotonic(), **agent_fields(request))
         self._perform(self.registry.spawned(agent, time.monotonic()))
         return agent.record()
 
@@ -330,57 +337,10 @@ class Keeper:
         if agent.exited is None:
             raise CspError("still-running", f"agent: {name}: process {agent.pid} still runs", "stop it first")
         self._forget(agent, RELEASE_SEC)
+        self.paths.ledger_file(name).unlink(missing_ok=True)
         del self.registry.agents[name]
         self.registry.notes.pop(name, None)
         return {}
-
-    def _adopt(self, peer: Peer, request: dict[str, Any]) -> dict[str, Any]:
-        """A sidecar whose keeper was killed brings its descriptors: master, pidfd, listener, the new lifeline."""
-        name = request["name"]
-        fds, peer.fds = peer.fds, []
-        if len(fds) != 4 or name in self.registry.agents:
-            close_quietly(*fds)
-            raise CspError("not-adopted", f"agent: {name}: cannot be taken back ({len(fds)} descriptors)")
-        master, pidfd, listener, lifeline = fds
-        watched: list[tuple[int, int]] = []
-        try:
-            watched.append((os.dup(pidfd), request["pid"]))
-            watched.append((os.pidfd_open(request["sidecar_pid"]), request["sidecar_pid"]))
-        except OSError:
-            close_quietly(*fds, *(fd for fd, _ in watched))
-            raise
-        self._held.terminals[name] = Terminal(master, pidfd)
-        self._held.listeners[name] = socket.socket(fileno=listener)
-        self._held.hold_lifeline(name, socket.socket(fileno=lifeline))
-        agent = Agent(
-            pid=request["pid"],
-            started_ts=request["started_ts"],
-            started_at=request.get("started_at", 0.0),
-            sidecar_pid=request["sidecar_pid"],
-            **_fields(request),
-        )
-        self.registry.adopted(agent)
-        for fd, pid in watched:
-            self._watch(fd, pid)
-        self._peers.tell({"event": "agent-adopted", **agent.record()})
-        return {}
-
-    def _watch(self, pidfd: int, pid: int) -> None:
-        """For a process that is not our child: its end shows on the pidfd."""
-
-        def ended(fd: Any, _: int) -> None:
-            self._selector.unregister(fd)
-            del self._held.strangers[fd]
-            status = exit_status_of(fd)
-            os.close(fd)
-            self._perform(self.registry.reaped(pid, status, time.monotonic(), time.time()))
-
-        self._held.strangers[pidfd] = pid
-        self._selector.register(pidfd, selectors.EVENT_READ, ended)
-
-
-def _fields(request: dict[str, Any]) -> dict[str, Any]:
-    return {key: request[key] for key in ("name", "incarnation", "spec", "stop_signal", "stop_timeout_sec")}
 
 
 def _sidecar_program(spec: dict[str, Any], fds: dict[str, int]) -> Callable[[], int]:

@@ -19,6 +19,7 @@ JOURNAL_MAX = 1 << 20  # bytes of output after which a new snapshot is worth its
 REPLAYS_MAX = 3  # sidecars that may die over the same journal
 LEDGER_MAX = 1 << 18
 LEDGER_KEPT = 1000  # messages whose last step is remembered, so that a late duplicate is recognised
+NOBODYS = -1  # an incarnation that ended with everything else
 _BASE = struct.Struct("!Q")
 
 
@@ -57,6 +58,7 @@ class BlackBox:
     journal: Path
     ledger: Path
     incarnation: int
+    pid: int = 0  # of the agent: incarnations are counted anew after a crash of everything
     _count: int = 0  # bytes of output so far
     _base: int = 0  # count at the begin of the journal
     _journal_fd: int = -1
@@ -78,7 +80,8 @@ class BlackBox:
             journal = raw[_BASE.size + max(0, included - base) :]
         if not snapshot and not journal:
             return None
-        return Remains(head.get("incarnation", self.incarnation), snapshot, journal)
+        same = head.get("pid", self.pid) == self.pid
+        return Remains(head.get("incarnation", self.incarnation) if same else NOBODYS, snapshot, journal)
 
     def _begin_attempt(self) -> Path | None:
         """The journal under a name that tells a successor how often its reading was begun; None: it is given up.
@@ -137,7 +140,7 @@ class BlackBox:
         return self._count - self._base > JOURNAL_MAX
 
     def save(self, snapshot: bytes) -> None:
-        head = {"incarnation": self.incarnation, "count": self._count}
+        head = {"incarnation": self.incarnation, "pid": self.pid, "count": self._count}
         self._base = self._count  # also when it fails: the next try is a megabyte later
         try:
             _write_whole(self.screen, json.dumps(head).encode(), b"\n", snapshot)

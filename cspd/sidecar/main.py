@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ async def serve(spec: dict[str, Any], fds: dict[str, int]) -> int:
         nursery.start_soon(session.writer.run)
         nursery.start_soon(session.run_alarms)
         nursery.start_soon(watch_agent, fds["pidfd"], ending)
-        nursery.start_soon(hold_lifeline, spec, fds, paths, ending)
+        nursery.start_soon(hold_lifeline, spec, fds, paths, ending, session.renewal.due.set)
         async with trio.open_nursery() as clients:
             clients.start_soon(session.clients.serve, socket.socket(fileno=os.dup(fds["listener"])))
             await pump_until_end(session, fds["master"], ending)
@@ -97,7 +97,7 @@ async def give_way(session: Session, everything: trio.CancelScope) -> None:
 
 def build_session(spec: dict[str, Any], master: int, paths: Paths) -> Session:
     name, incarnation = spec["name"], spec["incarnation"]
-    box = BlackBox(*paths.black_box(name), incarnation)
+    box = BlackBox(*paths.black_box(name), incarnation, spec["pid"])
     rows, columns = pty.get_size(master)
     remains = box.recover()
     terminal = restored_terminal(remains, incarnation, columns, rows, spec["scrollback_lines"])
@@ -170,7 +170,9 @@ async def watch_agent(pidfd: int, ending: Ending) -> None:
     ending.tell({})
 
 
-async def hold_lifeline(spec: dict[str, Any], fds: dict[str, int], paths: Paths, ending: Ending) -> None:
+async def hold_lifeline(
+    spec: dict[str, Any], fds: dict[str, int], paths: Paths, ending: Ending, leave: Callable[[], None]
+) -> None:
     """Hear the keeper's word of the agent's end. When the keeper itself is gone, look for the next one."""
     lifeline = trio.socket.from_stdlib_socket(socket.socket(fileno=os.dup(fds["lifeline"])))
     while True:
@@ -184,7 +186,11 @@ async def hold_lifeline(spec: dict[str, Any], fds: dict[str, int], paths: Paths,
         lifeline.close()
         if ending.known.is_set():
             return  # it has nothing more to say
-        lifeline = await find_keeper(spec, fds, paths)
+        try:
+            lifeline = await find_keeper(spec, fds, paths)
+        except CspError as exc:
+            log.warning("%s: another sidecar has taken over: ending", exc)
+            return leave()
 
 
 async def _receive(sock: trio.socket.SocketType) -> bytes:
@@ -195,7 +201,10 @@ async def _receive(sock: trio.socket.SocketType) -> bytes:
 
 
 async def find_keeper(spec: dict[str, Any], fds: dict[str, int], paths: Paths) -> trio.socket.SocketType:
-    """Bring the terminal to the new keeper as soon as there is one; -> our end of the new lifeline."""
+    """Bring the terminal to the new keeper as soon as there is one; -> our end of the new lifeline.
+
+    Raises CspError("replaced") when we come too late: cspd has brought it, and another sidecar goes on with it.
+    """
     log.warning("the keeper is gone: holding the terminal")
     while True:
         try:
@@ -211,6 +220,8 @@ async def find_keeper(spec: dict[str, Any], fds: dict[str, int], paths: Paths) -
                 return ours
             except (OSError, CspError) as exc:
                 log.debug("keeper: %s", exc)
+                if isinstance(exc, CspError) and exc.code == "replaced":
+                    raise
         ours.close()
         await trio.sleep(KEEPER_RETRY_SEC)
 

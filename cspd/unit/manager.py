@@ -17,6 +17,7 @@ import trio
 from cspd.config import UnitConfig
 from cspd.errors import CspError, nearest
 from cspd.keeper.client import KeeperClient
+from cspd.keeper.vault import Vault
 from cspd.paths import AGENT_NAME, Paths
 from cspd.unit.machine import (
     Absent,
@@ -63,6 +64,7 @@ class Manager:
     keeper: KeeperClient
     changed: Callable[[Supervised], None]
     units: dict[str, Supervised] = attrs.Factory(dict)
+    vault: Vault = attrs.field(init=False)
     _scopes: dict[str, trio.CancelScope] = attrs.Factory(dict)
     _notes: Mapping[str, Any] = attrs.Factory(dict)
     _held: dict[str, dict[str, Any]] = attrs.Factory(dict)  # the keeper's records of agents
@@ -70,6 +72,9 @@ class Manager:
     _nursery: trio.Nursery | None = None
     _ending: bool = False
     _lists: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self.vault = Vault(self.paths)
 
     async def serve(
         self,
@@ -80,6 +85,9 @@ class Manager:
         """Supervise these units, and others as they are loaded, until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            for name, record in self._held.items():
+                if record["exited"] is None:
+                    nursery.start_soon(self.vault.fetch, name)
             for config in configs:
                 self._add(config)
             nursery.start_soon(self._stop_strangers)
@@ -180,6 +188,8 @@ class Manager:
     async def _keeper_replaced(self, supervised: Supervised, incarnation: int) -> None:
         """A new keeper knows only what sidecars bring. What it was asked to spawn itself is not missing there."""
         await self._wait_brought(supervised.name)
+        if supervised.name not in self._held and (brought := await self.vault.bring(supervised.name)):
+            self._held.setdefault(supervised.name, brought)
         record = self._held.get(supervised.name)
         spawning = supervised.unit.state is State.STARTING or supervised.incarnation != incarnation
         if not spawning or (record is not None and record["exited"] is None):
@@ -198,6 +208,7 @@ class Manager:
         match event["event"]:
             case "agent-exited":
                 self._held[name] = event
+                self.vault.ended(name, event["incarnation"])
                 if supervised is not None and event["incarnation"] == supervised.present:
                     self._ended(supervised, event)
                 elif supervised is None and self._nursery is not None:
@@ -209,14 +220,20 @@ class Manager:
                     brought.set()
                 if supervised is not None:  # however late it comes: what lives is the truth
                     self._compare(supervised, event)
+                self._fetch(name)
             case "sidecar-started" if supervised is not None:
                 supervised.sidecar_pid = event["pid"]
                 supervised.notify()
+                self._fetch(name)  # perhaps of a new incarnation
             case "sidecar-exited" if supervised is not None:
                 if supervised.sidecar_pid == event["pid"]:
                     supervised.sidecar_pid = None
                 if event["status"] not in ({"code": 0}, {"code": GIVES_WAY}):
                     log.warning("%s: sidecar %s ended: %s", name, event["pid"], event["status"])
+
+    def _fetch(self, name: str) -> None:
+        if self._nursery is not None:
+            self._nursery.start_soon(self.vault.fetch, name)
 
     async def _release(self, name: str) -> None:
         self._held.pop(name, None)
