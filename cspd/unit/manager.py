@@ -189,7 +189,7 @@ class Manager:
         """A new keeper knows only what sidecars bring. What it was asked to spawn itself is not missing there."""
         await self._wait_brought(supervised.name)
         if supervised.name not in self._held and (brought := await self.vault.bring(supervised.name)):
-            self._held.setdefault(supervised.name, brought)
+            self._held[supervised.name] = brought
         record = self._held.get(supervised.name)
         spawning = supervised.unit.state is State.STARTING or supervised.incarnation != incarnation
         if not spawning or (record is not None and record["exited"] is None):
@@ -222,14 +222,21 @@ class Manager:
                     self._compare(supervised, event)
                 self._fetch(name)
             case "sidecar-started" if supervised is not None:
+                self._note_sidecar(name, event["pid"])
                 supervised.sidecar_pid = event["pid"]
                 supervised.notify()
                 self._fetch(name)  # perhaps of a new incarnation
             case "sidecar-exited" if supervised is not None:
+                self._note_sidecar(name, None)
                 if supervised.sidecar_pid == event["pid"]:
                     supervised.sidecar_pid = None
                 if event["status"] not in ({"code": 0}, {"code": GIVES_WAY}):
                     log.warning("%s: sidecar %s ended: %s", name, event["pid"], event["status"])
+
+    def _note_sidecar(self, name: str, pid: int | None) -> None:
+        """The record may be looked at again later."""
+        if name in self._held:
+            self._held[name] = {**self._held[name], "sidecar_pid": pid}
 
     def _fetch(self, name: str) -> None:
         if self._nursery is not None:
