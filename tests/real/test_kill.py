@@ -143,6 +143,7 @@ def test_keeper_and_sidecar_killed_together_lose_no_agent_and_no_screen(instance
         os.kill(keeper, signal.SIGKILL)
         os.kill(sidecar, signal.SIGKILL)
         eventually(lambda: instance.json("status")["keeper"]["pid"] not in (0, keeper), "a new keeper")
+        eventually(lambda: instance.agent("sh")["attached"] == 1, "the terminal is back")
         outer.type("echo on-$((1+1))\r")
         outer.until_shown("on-2")
         assert "mark-2" in outer.screen()
