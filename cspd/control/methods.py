@@ -88,6 +88,7 @@ METHODS: Mapping[str, Method] = {
     "sidecar.step": sidecars.sidecar_step,
     "sidecar.activity": sidecars.sidecar_activity,
     "sidecar.attached": sidecars.sidecar_attached,
+    "sidecar.show": sidecars.sidecar_show,
     "sidecar.line": sidecars.sidecar_line,
     "sidecar.said": sidecars.sidecar_said,
     "sidecar.ended": sidecars.sidecar_ended,

@@ -9,7 +9,7 @@ from cspd.control.chat import STEPS
 from cspd.control.params import Params
 from cspd.errors import CspError
 from cspd.gateway.inbox import InHand
-from cspd.gateway.link import Link
+from cspd.gateway.link import Link, way_round
 from cspd.wire.version import PROTOCOL, check_protocol
 
 
@@ -18,6 +18,7 @@ def sidecar_hello(services: Services, caller: Caller, params: Params) -> Any:
     check_protocol(params.raw("protocol"), "sidecar")
     name, incarnation = params.text("name"), params.integer("incarnation", 0, 0, 1 << 62)
     activity, attached = params.maybe_text("activity"), params.integer("attached", 0, 0, 1 << 20)
+    inside = params.texts("inside")
     entries = params.items("ledger")
     params.check()
     unit = services.manager.get(name)
@@ -28,7 +29,7 @@ def sidecar_hello(services: Services, caller: Caller, params: Params) -> Any:
             await unit.wait_until(lambda: unit.sidecar_pid == caller.pid)
         if scope.cancelled_caught:
             raise CspError("not-allowed", f"sidecar.hello: process {caller.pid}: not the sidecar of {name}")
-        caller.link = Link(name, caller.peer, incarnation, activity, attached=attached)
+        caller.link = Link(name, caller.peer, incarnation, activity, attached=attached, inside=inside)
         caller.nursery.start_soon(caller.link.run)
         welcome = services.hub.link(caller.link, in_hand)
         unit.notify()
@@ -66,9 +67,24 @@ def sidecar_activity(services: Services, caller: Caller, params: Params) -> None
 
 def sidecar_attached(services: Services, caller: Caller, params: Params) -> None:
     link = _link(caller)
-    link.attached = params.integer("count", 0, 0, 1 << 20)
+    link.attached, link.inside = params.integer("count", 0, 0, 1 << 20), params.texts("inside")
     params.check()
     services.manager.get(link.agent).notify()
+
+
+def sidecar_show(services: Services, caller: Caller, params: Params) -> None:
+    """A terminal inside another agent's wants to show this agent: refused when that one is shown in this one's."""
+    link, inside = _link(caller), params.text("inside")
+    params.check()
+    shown_in = {name: other.inside for name, other in services.hub.links.items()}
+    if way := way_round(shown_in, link.agent, inside):
+        round_about = ", which is shown in ".join(way)
+        raise CspError(
+            "inside",
+            f"agent: {link.agent}: this is the terminal of {round_about}: it would show itself for ever",
+            "detach there first, or attach from a terminal of your own",
+        )
+    link.inside = {*link.inside, inside}  # two that come at once see each other; the next count corrects it
 
 
 def sidecar_line(services: Services, caller: Caller, params: Params) -> None:

@@ -3,7 +3,7 @@
 A link lives as long as its connection; the hub holds at most one for each agent.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import attrs
@@ -27,6 +27,7 @@ class Link:
     activity: str | None = None
     activity_reason: str = ""
     attached: int = 0
+    inside: Collection[str] = ()  # agents whose terminals show this one
     _send: trio.MemorySendChannel[tuple[str, dict[str, Any]]] = attrs.field(init=False)
     _receive: trio.MemoryReceiveChannel[tuple[str, dict[str, Any]]] = attrs.field(init=False)
     _scope: trio.CancelScope = attrs.Factory(trio.CancelScope)
@@ -69,3 +70,17 @@ class Link:
         with trio.move_on_after(answer_sec):
             return await self.peer.call(method, params)
         raise CspError("timed-out", f"agent: {self.agent}: its sidecar did not answer within {answer_sec:g} s")
+
+
+def way_round(shown_in: Mapping[str, Collection[str]], name: str, inside: str) -> list[str]:
+    """If `inside`'s terminal is shown, perhaps through others, in that of `name`: the way there. Else nothing."""
+    ways, seen = [[inside]], {inside}
+    while ways:
+        way = ways.pop(0)
+        if way[-1] == name:
+            return way
+        for further in shown_in.get(way[-1], ()):
+            if further not in seen:
+                seen.add(further)
+                ways.append([*way, further])
+    return []

@@ -23,6 +23,7 @@ QUEUE_MAX = (
     10_000  # reports for a cspd that is away; the oldest go first, the ledger still has the messages' last steps
 )
 AWAY_SEC = 0.2
+LEAVE_SEC = 1.0
 RETRY_FIRST_SEC = 0.02
 RETRY_MAX_SEC = 1.0
 
@@ -55,6 +56,17 @@ class Link:
         """Say it if cspd is there; at the next connect the introduction says it anyway."""
         if self._peer is not None:
             self.report(method, params)
+
+    async def ask_leave(self, method: str, params: dict[str, Any]) -> None:
+        """Raises what cspd has against it. One that is away, slow or too old to be asked has nothing."""
+        if self._peer is None:
+            return
+        with trio.move_on_after(LEAVE_SEC):
+            try:
+                await self._peer.call(method, params)
+            except CspError as exc:
+                if exc.code not in ("unreachable", "no-such-method"):
+                    raise
 
     def reported(self) -> set[str]:
         """Messages of which steps wait to be said."""

@@ -262,11 +262,14 @@ class Session:
     def greeting(self) -> dict[str, Any]:
         return {"agent": self.name, "incarnation": self.incarnation, "pid": self.pid}
 
-    def admit(self, client: Client) -> None:
-        """Raises CspError("inside"): an agent's terminal that shows itself would paint for ever."""
+    async def admit(self, client: Client) -> None:
+        """Raises CspError("inside"): a terminal that shows itself would paint for ever. cspd knows round-about ways."""
         inside = ancestry_of(peer_of(client.sock), self.control_socket)
         if any(process.pid == self.pid or process.session == self.pid for process in inside):
             raise CspError("inside", f"agent: {self.name}: this is its own terminal", "attach from another one")
+        client.inside = next((process.agent for process in inside if process.agent), "")
+        if client.inside:
+            await self.link.ask_leave("sidecar.show", {"inside": client.inside})
 
     def attach(self, client: Client) -> None:
         if not client.read_only:
@@ -285,7 +288,11 @@ class Session:
         self._count()
 
     def _count(self) -> None:
-        self.link.mention("sidecar.attached", {"count": len(self.clients.members)})
+        self.link.mention("sidecar.attached", {"count": len(self.clients.members), "inside": self._shown_in()})
+
+    def _shown_in(self) -> list[str]:
+        """Agents whose terminals show this one."""
+        return sorted({client.inside for client in self.clients.members} - {""})
 
     def _lead(self, client: Client) -> None:
         self._leader = client
@@ -353,6 +360,7 @@ class Session:
             "pid": self.pid,
             "activity": self._published.value,
             "attached": len(self.clients.members),
+            "inside": self._shown_in(),
             "ledger": in_hand,
         }
 
