@@ -15,7 +15,7 @@ import trio
 from cspd.errors import CspError
 from cspd.transport import RpcPeer, connect
 from cspd.wire import rpc
-from cspd.wire.version import PROTOCOL
+from cspd.wire.version import PROTOCOL, check_protocol
 
 log = logging.getLogger("csp-sidecar")
 
@@ -44,6 +44,7 @@ class Link:
     session: Session
     _queue: deque[tuple[str, dict[str, Any]]] = attrs.Factory(lambda: deque(maxlen=QUEUE_MAX))
     _peer: RpcPeer | None = None
+    _warned: bool = False  # of a cspd with which there is nothing to talk
     _wake: trio.Event = attrs.Factory(trio.Event)
     _drained: trio.Event = attrs.Factory(trio.Event)
 
@@ -91,7 +92,10 @@ class Link:
                 await self._serve(RpcPeer(lines, "cspd"))
                 pause = RETRY_FIRST_SEC
             except* CspError as group:
-                log.info("cspd: %s", group.exceptions[0])
+                problem = group.exceptions[0]
+                too_old = isinstance(problem, CspError) and problem.code == "protocol"
+                log.log(logging.WARNING if too_old and not self._warned else logging.INFO, "%s", problem)
+                self._warned = self._warned or too_old
                 await trio.sleep(pause)
                 pause = min(pause * 2, RETRY_MAX_SEC)
             finally:
@@ -109,6 +113,7 @@ class Link:
 
     async def _talk(self, peer: RpcPeer) -> None:
         answer = await peer.call("sidecar.hello", {"protocol": PROTOCOL, **self.session.introduction()})
+        check_protocol(answer.get("protocol"), "cspd")
         self._peer = peer
         self.session.welcomed(answer)
         while True:
