@@ -154,7 +154,7 @@ class KeeperClient:
         """
         if op != "hello":
             with trio.move_on_after(START_SEC):
-                await self._up.wait()
+                await self.wait_up()
         id, self._next_id = self._next_id, self._next_id + 1
         send, receive = trio.open_memory_channel[dict[str, Any]](1)
         self._waiting[id] = send
@@ -173,6 +173,10 @@ class KeeperClient:
         answer = reply["ok"]
         assert isinstance(answer, dict)
         return answer
+
+    async def wait_up(self) -> None:
+        """Until a keeper is there and has told its state."""
+        await self._up.wait()
 
     async def renew(self) -> None:
         """Have the installed version in the place of the keeper; the connection outlives that.

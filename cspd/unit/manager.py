@@ -45,6 +45,7 @@ PRIVATE_ENVIRONMENT = (
     *("TMUX", "TMUX_PANE", "STY", "WINDOW", "COLUMNS", "LINES", "TERM_PROGRAM", "TERM_PROGRAM_VERSION"),
     *("CSP_AGENT", "CSP_ROOM", "CSP_SOCKET"),
 )
+BRING_AGAIN_SEC = 0.1
 ADOPTION_SEC = 5.0  # for sidecars to find a new keeper; they look for it every tenth of a second
 
 
@@ -131,10 +132,15 @@ class Manager:
         self._compare(supervised, self._held.get(supervised.name))
 
     async def _wait_brought(self, name: str) -> None:
-        brought = self._awaited.get(name)
-        if brought is not None and name not in self._held:
-            with trio.move_on_after(ADOPTION_SEC):
-                await brought.wait()
+        """Until the keeper holds it, or nobody is left to wait for. What a lost keeper said counts for nothing."""
+        while name not in self._held:
+            lists, brought = self._lists, self._awaited.get(name)
+            if brought is not None:
+                with trio.move_on_after(ADOPTION_SEC):
+                    await brought.wait()
+            await self.keeper.wait_up()
+            if lists == self._lists:
+                return
 
     def _compare(self, supervised: Supervised, record: dict[str, Any] | None) -> None:
         now, known = trio.current_time(), supervised.incarnation
@@ -187,14 +193,31 @@ class Manager:
 
     async def _keeper_replaced(self, supervised: Supervised, incarnation: int) -> None:
         """A new keeper knows only what sidecars bring. What it was asked to spawn itself is not missing there."""
+        lists = self._lists
         await self._wait_brought(supervised.name)
-        if supervised.name not in self._held and (brought := await self.vault.bring(supervised.name)):
-            self._held[supervised.name] = brought
+        await self._bring(supervised.name)
+        if lists != self._lists:
+            return  # that keeper was lost too: the list of the next has begun this anew
         record = self._held.get(supervised.name)
         spawning = supervised.unit.state is State.STARTING or supervised.incarnation != incarnation
         if not spawning or (record is not None and record["exited"] is None):
             self._compare(supervised, record)
         await supervised.remember()
+
+    async def _bring(self, name: str) -> None:
+        """Neither keeper nor sidecar has its terminal: give the keeper ours."""
+        lists = self._lists
+        while name not in self._held and lists == self._lists:
+            try:
+                record = await self.vault.bring(name)
+            except OSError as exc:
+                log.warning("%s: its terminal was not taken back: %s", name, exc)
+                await trio.sleep(BRING_AGAIN_SEC)
+                await self.keeper.wait_up()
+                continue
+            if record is None:
+                return
+            self._held[name] = record
 
     def ending(self) -> None:
         """The keeper stops all agents now: no end of one is a reason to start it again."""

@@ -8,6 +8,7 @@ from cspd.wire.frames import FrameSplitter, Kind, frame
 from cspd.wire.version import PROTOCOL
 
 PATIENCE_SEC = 10.0
+READ_SIZE = 65536
 
 
 def press(
@@ -18,7 +19,9 @@ def press(
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(patience_sec)
         sock.connect(str(agent_socket))
-        sock.sendall(frame(Kind.HELLO, json.dumps(hello).encode()) + frame(Kind.INPUT, keys))
+        sock.sendall(frame(Kind.HELLO, json.dumps(hello).encode()))
+        for start in range(0, len(keys), READ_SIZE):  # as much as a terminal gives at a time
+            sock.sendall(frame(Kind.INPUT, keys[start : start + READ_SIZE]))
         frames = FrameSplitter()
         while data := sock.recv(65536):
             for kind, payload in frames.feed(data):

@@ -191,7 +191,7 @@ def test_an_agent_that_reads_nothing_fills_its_terminal_and_nothing_else(instanc
     with Outer([sys.executable, "-m", "cspctl", "attach", "deaf"], instance.env) as outer:
         outer.until_shown("ready")
         with pytest.raises(OSError, match="timed out"):
-            press(instance.runtime / "agents" / "deaf.sock", b"x" * (1 << 20), patience_sec=1.0)
+            press(instance.runtime / "agents" / "deaf.sock", b"x" * (4 << 20), patience_sec=1.0)
         assert "ready" in instance.call("agent.screen", name="deaf")["text"]
         say(instance, "l", "hello.")
     sidecar = sidecar_pid(instance, "deaf")

@@ -68,6 +68,9 @@ class FakeKeeper:
         }
         return self.agents[name]
 
+    async def wait_up(self) -> None:
+        pass
+
     async def tell(self, op: str, **fields: Any) -> None:
         if self.lost:
             return
