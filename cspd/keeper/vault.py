@@ -56,22 +56,21 @@ class Vault:
         self.drop(name)
         self._held[name] = duplicate
 
-    async def bring(self, name: str) -> dict[str, Any] | None:
-        """Give a new keeper the terminal that it does not know; -> its record, None when we have none to give.
+    async def bring(self, name: str) -> bool:
+        """Give a new keeper the terminal that it does not know; -> has it got it? False when we have none to give.
 
         Raises OSError when no keeper answers.
         """
         duplicate = self._held.get(name)
         if duplicate is None:
-            return None
+            return False
         try:
-            answer, _ = await self._ask({**duplicate.record, "op": "bring"}, duplicate.fds)
+            await self._ask({**duplicate.record, "op": "bring"}, duplicate.fds)
+            log.warning("%s: keeper and sidecar were killed: the new keeper has its terminal from us", name)
         except CspError as exc:
-            log.info("%s: %s", name, exc)  # its sidecar lives and was quicker
-            listed, _ = await self._ask({"op": "list"}, ())
-            return next((record for record in listed["agents"] if record["name"] == name), None)
-        log.warning("%s: keeper and sidecar were killed: the new keeper has its terminal from us", name)
-        return answer
+            log.warning("%s: its terminal was not taken from us: %s", name, exc)
+            return exc.code == "replaced"  # its sidecar lives and was quicker, or we were, a moment ago
+        return True
 
     def ended(self, name: str, incarnation: int) -> None:
         """That incarnation is over."""

@@ -209,15 +209,13 @@ class Manager:
         lists = self._lists
         while name not in self._held and lists == self._lists:
             try:
-                record = await self.vault.bring(name)
+                if not await self.vault.bring(name):
+                    return
             except OSError as exc:
                 log.warning("%s: its terminal was not taken back: %s", name, exc)
-                await trio.sleep(BRING_AGAIN_SEC)
-                await self.keeper.wait_up()
-                continue
-            if record is None:
-                return
-            self._held[name] = record
+            # The keeper's word of it comes on the one connection on which its later words follow in order.
+            await trio.sleep(BRING_AGAIN_SEC)
+            await self.keeper.wait_up()
 
     def ending(self) -> None:
         """The keeper stops all agents now: no end of one is a reason to start it again."""
