@@ -50,6 +50,7 @@ VERBS: dict[str, tuple[str, str, str, str]] = {
     "enable": ("unitfiles", "enable", "NAME...", "start the agent whenever cspd starts"),
     "disable": ("unitfiles", "disable", "NAME...", "do not start the agent with cspd"),
     "reload": ("units", "reload", "", "read all configuration again; running agents go on"),
+    "reexec": ("renew", "reexec", "", "replace cspd, its keeper and the sidecars by the installed version"),
     "attach": ("units", "attach", "NAME [--read-only] [--detach-key KEY]", "make this terminal the agent's"),
     "tmux": (
         "tmux",

@@ -4,9 +4,7 @@ Policy lives in the packages; this file only wires them, and does what concerns 
 """
 
 import logging
-import os
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ from typing import Any
 import attrs
 import trio
 
+from cspd import succession
 from cspd.config import DaemonConfig, UnitConfig
 from cspd.configfile import Loaded, known_profiles, load_all, load_readable, read_unit
 from cspd.control.call import Services
@@ -36,7 +35,7 @@ from cspd.paths import Paths, check_agent_name
 from cspd.profiles.find import examine_profile, find_profile
 from cspd.profiles.profile import Hook, Keywords, Profile
 from cspd.sd import Service
-from cspd.transport import listening_socket
+from cspd.succession import ControlSocket, Inherited
 from cspd.unit.machine import State
 from cspd.unit.manager import Manager, sidecar_settings
 from cspd.unit.supervise import Supervised
@@ -80,6 +79,8 @@ class Daemon:
     service: Service
     listen: str = ""  # where the gateway does, which its own task knows
     reloaded: trio.Event = attrs.Factory(trio.Event)  # replaced at each reload
+    replacing: trio.Event = attrs.Factory(trio.Event)  # the installed version shall take over
+    _reexecs: bool = False
     _told: dict[str, tuple[object, ...]] = attrs.Factory(dict)  # what the world was last told of each agent
 
     def changed(self, member: Supervised | Guest) -> None:
@@ -182,6 +183,23 @@ class Daemon:
         self.hub.remove_agent(name)
         self.hub.note_agent(name, {"state": "removed", "activity": None, "reason": "", "pid": None}, room=room)
 
+    @contextmanager
+    def one_reexec(self) -> Iterator[None]:
+        """Raises CspError("busy") while another one is under way."""
+        if self._reexecs:
+            raise CspError("busy", "reexec: it is under way already", "try again later")
+        self._reexecs = True
+        try:
+            yield
+        finally:
+            self._reexecs = False
+
+    async def check_installed(self) -> None:
+        await succession.check_installed()
+
+    def replace_soon(self) -> None:
+        self.replacing.set()
+
     def log_of(self, name: str) -> list[str]:
         return [f"{time.strftime('%H:%M:%S', time.localtime(e.ts))} {e.text}" for e in self.tail.of(name)[-10:]]
 
@@ -189,10 +207,12 @@ class Daemon:
         return self.tail.of(name, after)
 
 
-async def serve(paths: Paths, tail: LogTail, service: Service, own_keeper: bool) -> None:
-    """Run cspd until SIGTERM or SIGINT. Raises ConfigError for a broken cspd.toml, before anything is started.
+async def serve(paths: Paths, tail: LogTail, service: Service, own_keeper: bool, held: Inherited) -> Inherited | None:
+    """Run cspd until SIGTERM or SIGINT: -> None. Or until the installed version shall take over: -> what it inherits.
 
-    With `own_keeper` a csp-keeper is started where there is none; otherwise it is waited for.
+    With `own_keeper` a csp-keeper is started where there is none; otherwise it is waited for. `held` is what the
+    version before us has left, at first only the lock. Raises ConfigError for a broken cspd.toml, before anything is
+    started.
     """
     loaded = load_readable(paths)
     for problems in loaded.broken.values():
@@ -204,12 +224,19 @@ async def serve(paths: Paths, tail: LogTail, service: Service, own_keeper: bool)
             log.error("history: damaged: set aside as %s; a new one was begun", history.quarantined)
         await hub.start(history)
         keeper = KeeperClient(paths, starts_one=own_keeper)
-        await _serve_with(paths, loaded, hub, history, keeper, tail, service)
+        return await _serve_with(paths, loaded, hub, history, keeper, tail, service, held)
 
 
 async def _serve_with(
-    paths: Paths, loaded: Loaded, hub: Hub, history: History, keeper: KeeperClient, tail: LogTail, service: Service
-) -> None:
+    paths: Paths,
+    loaded: Loaded,
+    hub: Hub,
+    history: History,
+    keeper: KeeperClient,
+    tail: LogTail,
+    service: Service,
+    held: Inherited,
+) -> Inherited | None:
     daemon: Daemon
     manager = Manager(paths, keeper, lambda supervised: daemon.changed(supervised))
     keeper.on_list, keeper.on_event = manager.keeper_list, manager.keeper_event
@@ -222,7 +249,8 @@ async def _serve_with(
     except CspError as exc:
         log.error("%s: nobody can register", exc)  # the rest of cspd is worth more than the gateway
     services = Services(paths, hub, manager, guests, tokens, daemon, trio.current_time())
-    with _control_socket(paths, service) as listener:
+    control = ControlSocket.open(paths.control_socket, service, held)
+    with control.listener:
         async with trio.open_nursery() as nursery:
             await nursery.start(keeper.serve)
             for unit in loaded.units.values():
@@ -233,40 +261,24 @@ async def _serve_with(
             nursery.start_soon(Introducer(hub).run)
             nursery.start_soon(_forget_old, daemon, history)
             await nursery.start(manager.serve, list(loaded.units.values()))
-            await nursery.start(serve_control, listener, services)
+            await nursery.start(serve_control, control.listener, services)
             async with trio.open_nursery() as outside:  # ends first: nobody out there waits while agents are stopped
                 await outside.start(serve_web, services, daemon)
                 log.info("ready: %d agents, keeper %d", len(loaded.units), keeper.pid)
                 service.ready(daemon.standing())
                 nursery.start_soon(service.feed_watchdog)
-                await _wait_signals(daemon)
-                service.stopping()
+                replaced = await _wait_end(daemon)
+                if not replaced:
+                    service.stopping()
                 outside.cancel_scope.cancel()
-            if keeper.by_cspd:
+            successors = control.keep(held) if replaced else None
+            if keeper.by_cspd and not replaced:
                 manager.ending()
                 await keeper.end()
             nursery.cancel_scope.cancel()
-
-
-@contextmanager
-def _control_socket(paths: Paths, service: Service) -> Iterator[socket.socket]:
-    """The one that systemd passes, which stays when we end, so that clients wait for the next cspd; or our own."""
-    passed = next(iter(service.sockets.get("cspd", ())), None)
-    if passed is None:
-        with listening_socket(paths.control_socket) as own:
-            made = paths.control_socket.stat()
-            yield own
-            if paths.control_socket.exists() and os.path.samestat(made, paths.control_socket.stat()):
-                paths.control_socket.unlink()  # else it is systemd's by now
-        return
-    with passed:
-        if passed.getsockname() != str(paths.control_socket):
-            raise CspError(
-                "wrong-socket",
-                f"socket: {passed.getsockname()}: passed by systemd, but this instance has {paths.control_socket}",
-                "correct ListenStream= of cspd.socket",
-            )
-        yield passed
+    if not replaced:
+        control.remove()
+    return successors
 
 
 async def _forget_old(daemon: Daemon, history: History) -> None:
@@ -277,6 +289,22 @@ async def _forget_old(daemon: Daemon, history: History) -> None:
             pass  # slice by slice, so that messages get their turn between
         with trio.move_on_after(DAY_SEC if days else float("inf")):
             await reloaded.wait()
+
+
+async def _wait_end(daemon: Daemon) -> bool:
+    """Until a signal says that it is the end: -> False. Or until the installed version shall take over: -> True."""
+    async with trio.open_nursery() as nursery:
+
+        async def heed_signals() -> None:
+            await _wait_signals(daemon)
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(heed_signals)
+        await daemon.replacing.wait()
+        log.info("replaced by the installed version")
+        nursery.cancel_scope.cancel()
+        return True
+    return False
 
 
 async def _wait_signals(daemon: Daemon) -> None:

@@ -9,6 +9,7 @@ import fcntl
 import logging
 import os
 import sys
+from collections.abc import Mapping
 
 from cspd import __version__
 from cspd.errors import CspError
@@ -30,14 +31,21 @@ def main() -> None:
     )
     parser.add_argument("--keeper", action="store_true", help="be csp-keeper (for service managers)")
     parser.add_argument("--no-keeper", action="store_true", help="start no csp-keeper: wait for the service")
+    parser.add_argument("--check", action="store_true", help="read all configuration, say what is wrong, and end")
+    parser.add_argument("--resume", metavar="FDS", help="go on in the place of another cspd (for `cspctl reexec`)")
     parser.add_argument("--version", action="version", version=f"cspd {__version__}")
     options = parser.parse_args()
     if options.keeper and options.no_keeper:
         parser.error("--keeper and --no-keeper: only one of them")
     try:
-        manager = service(os.environ)  # before anything is started that would inherit its variables
         paths = Paths.from_environ(os.environ)
-        sys.exit(_keep(paths, manager) if options.keeper else _supervise(paths, manager, not options.no_keeper))
+        if options.check:
+            sys.exit(_check(paths))
+        environ = dict(os.environ)  # as it was given to us, so that it is given on whole
+        manager = service(os.environ)  # before anything is started that would inherit its variables
+        if options.keeper:
+            sys.exit(_keep(paths, manager))
+        sys.exit(_supervise(paths, manager, environ, options))
     except CspError as exc:
         _complain(exc)
         sys.exit(exc.exit_status)
@@ -59,11 +67,21 @@ def _keep(paths: Paths, manager: Service) -> int:
     return run_keeper(paths, by_cspd=False, manager=manager)
 
 
-def _supervise(paths: Paths, manager: Service, own_keeper: bool) -> int:
+def _check(paths: Paths) -> int:
+    """What a start would import and read, without starting anything. Raises ConfigError."""
+    import cspd.daemon  # noqa: F401  # imported to see that it can be
+    from cspd.configfile import load_all
+
+    load_all(paths)
+    return 0
+
+
+def _supervise(paths: Paths, manager: Service, environ: Mapping[str, str], options: argparse.Namespace) -> int:
     import trio
 
     from cspd.daemon import serve
     from cspd.logtail import LogTail
+    from cspd.succession import Inherited, become
 
     faulthandler.enable()  # the watchdog's SIGABRT then leaves a word on where it hung
     log_here("cspd", "%(levelname).1s %(name)s: %(message)s")
@@ -71,14 +89,18 @@ def _supervise(paths: Paths, manager: Service, own_keeper: bool) -> int:
     logging.getLogger().addHandler(tail)
     make_private_dir(paths.runtime)
     make_private_dir(paths.state)
-    _lock(paths)
+    held = Inherited.from_word(options.resume) if options.resume else Inherited(_lock(paths))
     failed: list[CspError] = []
+    successor = None
     try:
-        trio.run(serve, paths, tail, manager, own_keeper)
+        successor = trio.run(serve, paths, tail, manager, not options.no_keeper, held)
     except* CspError as group:
         failed += _leaves(group)
     for problem in failed:
         _complain(problem)
+    if successor is not None:
+        manager.alive()  # the new version takes a second until it says so itself
+        become(successor, ["--no-keeper"] if options.no_keeper else [], manager.fds(), environ)
     return 1 if failed else 0
 
 
@@ -89,8 +111,8 @@ def _leaves(group: BaseExceptionGroup[CspError]) -> list[CspError]:
     return out
 
 
-def _lock(paths: Paths) -> None:
-    """Held until the process ends, however it ends; that is the proof that one cspd lives."""
+def _lock(paths: Paths) -> int:
+    """Held until the process ends, however it ends; that is the proof that one cspd lives. -> its descriptor"""
     fd = os.open(paths.daemon_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -101,6 +123,7 @@ def _lock(paths: Paths) -> None:
         ) from None
     os.ftruncate(fd, 0)
     os.write(fd, f"{os.getpid()}\n".encode())
+    return fd
 
 
 if __name__ == "__main__":

@@ -34,6 +34,10 @@ class Service:
         except OSError:
             pass  # it is being executed anew, or has gone; it will look at us by itself
 
+    def fds(self) -> list[int]:
+        """Descriptors of all sockets that it passed."""
+        return [sock.fileno() for sockets in self.sockets.values() for sock in sockets]
+
     def ready(self, status: str) -> None:
         self.tell("READY=1", f"STATUS={status}")
 
@@ -45,12 +49,16 @@ class Service:
         """The end takes up to `longest_sec`, however short the unit's TimeoutStopSec= is."""
         self.tell("STOPPING=1", *([f"EXTEND_TIMEOUT_USEC={int(longest_sec * 1e6)}"] if longest_sec else []))
 
+    def alive(self) -> None:
+        if self.watchdog_sec:
+            self.tell("WATCHDOG=1")
+
     async def feed_watchdog(self) -> None:
         """A loop that hangs does not get here in time, and the manager replaces the process."""
         import trio  # csp-keeper tells things too, and has no loop
 
         while self.watchdog_sec:
-            self.tell("WATCHDOG=1")
+            self.alive()
             await trio.sleep(self.watchdog_sec / 2)
 
 

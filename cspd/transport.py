@@ -41,11 +41,15 @@ def peer_of(sock: trio.socket.SocketType | socket.socket) -> Peer:
 
 
 class Process(NamedTuple):
-    """`marked`: it was started with an agent's environment of this instance, whatever its parents say now."""
+    """`marked`: it was started with an agent's environment of this instance, whatever its parents say now.
+
+    `agent`: of which agent, as that environment has it; a process can have changed it.
+    """
 
     pid: int
     session: int
     marked: bool = False
+    agent: str = ""
 
 
 ANCESTORS_MAX = 200
@@ -72,19 +76,23 @@ def _read_ancestry(pid: int, control_socket: Path) -> list[Process]:
                 fields = f.read().rpartition(b")")[2].split()
         except OSError:
             return []  # a parent ended while we climbed: what we have leads nowhere
-        out.append(Process(pid, int(fields[3]), _is_marked(pid, control_socket)))
+        agent = _agent_of(pid, control_socket)
+        out.append(Process(pid, int(fields[3]), agent is not None, agent or ""))
         pid = int(fields[1])
     return out
 
 
-def _is_marked(pid: int, control_socket: Path) -> bool:
+def _agent_of(pid: int, control_socket: Path) -> str | None:
+    """The agent that its environment names, if it is one of this instance."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as f:
             words = f.read().split(b"\0")
-        socket_is_ours = b"CSP_SOCKET=" + os.fsencode(control_socket) in words
-        return socket_is_ours and any(word.startswith(b"CSP_AGENT=") for word in words)
     except OSError:
-        return False  # another user's: init, a login manager
+        return None  # another user's: init, a login manager
+    if b"CSP_SOCKET=" + os.fsencode(control_socket) not in words:
+        return None
+    named = [word.partition(b"=")[2] for word in words if word.startswith(b"CSP_AGENT=")]
+    return named[0].decode("utf-8", "replace") if named else None
 
 
 class Lines(Protocol):

@@ -50,14 +50,17 @@ MAY_IMPORT = {
     "cspd.logtail": SYSTEM,
     "cspd.transport": WIRE,
     "cspd.keeper.client": TRANSPORT,
+    "cspd.keeper.vault": TRANSPORT,
     "cspd.keeper.*": TRANSPORT | {"cspd.sidecar.main"},  # which a forked child runs; see the test of it below
-    "cspd.unit.*": TRANSPORT | {"cspd.config", "cspd.profiles.*", "cspd.keeper.client"},
+    "cspd.unit.*": TRANSPORT | {"cspd.config", "cspd.profiles.*", "cspd.keeper.client", "cspd.keeper.vault"},
     "cspd.gateway.*": TRANSPORT,
     # a program of its own: what cspd and the keeper do for a unit, it does for itself
-    "cspd.sidecar.foreground": TRANSPORT | {"cspd.profiles.*", "cspd.config", "cspd.unit.*", "cspd.keeper.spawn"},
+    "cspd.sidecar.foreground": TRANSPORT
+    | {"cspd.profiles.*", "cspd.config", "cspd.unit.*", "cspd.keeper.signals", "cspd.keeper.spawn"},
     "cspd.sidecar.*": TRANSPORT | {"cspd.profiles.*"},
     "cspd.control.*": TRANSPORT | {"cspd.unit.*", "cspd.gateway.*", "cspd.logtail"},
     "cspd.web.*": TRANSPORT | {"cspd.config", "cspd.control.*", "cspd.gateway.*"},
+    "cspd.succession": TRANSPORT,
     "cspd.daemon": {"cspd.*"},
     "cspd.main": {"cspd.*"},
     "cspctl.doctor": WIRE | CONFIG | {"cspd.profiles.*"},
@@ -187,7 +190,18 @@ def reached_from(start: str) -> set[str]:
 
 def test_the_keeper_starts_no_thread_and_runs_no_loop() -> None:
     """Forking is safe only in a process with one thread."""
-    for module in ("main", "serve", "peers", "registry", "spawn"):
+    for module in (
+        "main",
+        "serve",
+        "peers",
+        "registry",
+        "spawn",
+        "holdings",
+        "reexec",
+        "succession",
+        "signals",
+        "exchange",
+    ):
         source = (ROOT / "cspd" / "keeper" / f"{module}.py").read_text()
         imported = {name.split(".")[0] for name, _ in MODULES[f"cspd.keeper.{module}"]}
         assert not imported & {"trio", "threading", "concurrent", "multiprocessing", "asyncio", "subprocess"}, module

@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from cspd import __version__
-from cspd.control import agents, chat, floor, guests, sidecars, tokens
+from cspd.control import agents, chat, floor, guests, renew, sidecars, tokens
 from cspd.control.call import Caller, Method, Services, people_only
 from cspd.control.mcp.methods import MCP_METHODS, check_version
 from cspd.control.params import Params
@@ -52,6 +52,7 @@ def daemon_status(services: Services, caller: Caller, params: Params) -> Any:
             "cspd": {"pid": os.getpid(), "version": __version__, "uptime_sec": round(uptime, 3)},
             "keeper": {"pid": keeper.pid, "version": keeper.version},
             "gateway": {"listen": services.daemon.listen},
+            "history": {"quarantined": str(services.hub.store.quarantined or "")},
             "agents": [agent_json(services.hub, member) for member in services.members()],
             "rooms": await chat.describe_rooms(services),
         }
@@ -92,6 +93,7 @@ METHODS: Mapping[str, Method] = {
     "daemon.status": daemon_status,
     "daemon.reload": daemon_reload,
     "daemon.log": daemon_log,
+    "daemon.reexec": renew.daemon_reexec,
     "agent.list": agents.agent_list,
     "agent.get": agents.agent_get,
     "agent.register": guests.agent_register,
@@ -127,6 +129,7 @@ METHODS: Mapping[str, Method] = {
     "sidecar.step": sidecars.sidecar_step,
     "sidecar.activity": sidecars.sidecar_activity,
     "sidecar.attached": sidecars.sidecar_attached,
+    "sidecar.show": sidecars.sidecar_show,
     "sidecar.line": sidecars.sidecar_line,
     "sidecar.said": sidecars.sidecar_said,
     "sidecar.ended": sidecars.sidecar_ended,

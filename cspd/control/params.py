@@ -109,6 +109,15 @@ class Params:
             self._problems.append(f"{key}: {size} bytes: the limit is {META_MAX}")
         return dict(value)
 
+    def texts(self, key: str) -> list[str]:
+        value = self._values.get(key)
+        if value is None:
+            return []
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            self._wrong(key, "a list of strings")
+            return []
+        return value
+
     def items(self, key: str) -> list[dict[str, Any]]:
         value = self._values.get(key)
         if value is None:

@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable
 
+import attrs
 import trio
 
 from cspd.control.call import Caller, Services
@@ -20,6 +21,24 @@ from cspd.transport import LineStream, Peer, RpcPeer, ancestry_of
 from cspd.wire import rpc
 
 log = logging.getLogger("cspd.control")
+
+REPEAT_SEC = 60.0  # between two words on the same refusal of the kernel, of which there are ten a second
+
+
+@attrs.define
+class Seldom:
+    """Lets trio's word on a refused accept (no descriptors) through now and then, and without its traceback."""
+
+    last: float = float("-inf")
+
+    def __call__(self, record: logging.LogRecord) -> bool:
+        if record.created - self.last < REPEAT_SEC:
+            return False
+        self.last, record.exc_info = record.created, None
+        return True
+
+
+logging.getLogger("trio.serve_listeners").addFilter(Seldom())
 
 
 async def serve_control(

@@ -12,7 +12,7 @@ from cspd.control.params import Params
 from cspd.errors import CspError
 from cspd.gateway.guests import Guest
 from cspd.gateway.inbox import InHand
-from cspd.gateway.link import Here, Link
+from cspd.gateway.link import Here, Link, way_round
 from cspd.unit.supervise import Supervised
 from cspd.wire.said import message_id_of
 from cspd.wire.version import PROTOCOL, check_protocol
@@ -28,11 +28,12 @@ def sidecar_hello(services: Services, caller: Caller, params: Params) -> Any:
     name, incarnation = params.text("name"), params.integer("incarnation", 0, 0, 1 << 62)
     activity, attached = params.maybe_text("activity"), params.integer("attached", 0, 0, 1 << 20)
     agent_pid = params.integer("pid", 0, 0, 1 << 31)
+    inside = params.texts("inside")
     entries = params.items("ledger")
     params.check()
     member = services.member(name)
     in_hand = [InHand.from_wire(entry) for entry in entries]
-    link = Link(name, caller.peer, incarnation, activity, attached=attached, pid=agent_pid)
+    link = Link(name, caller.peer, incarnation, activity, attached=attached, inside=inside, pid=agent_pid)
 
     async def answer() -> dict[str, Any]:
         if isinstance(member, Guest):
@@ -85,9 +86,24 @@ def sidecar_activity(services: Services, caller: Caller, params: Params) -> None
 
 def sidecar_attached(services: Services, caller: Caller, params: Params) -> None:
     link = _link(caller)
-    link.attached = params.integer("count", 0, 0, 1 << 20)
+    link.attached, link.inside = params.integer("count", 0, 0, 1 << 20), params.texts("inside")
     params.check()
     services.member(link.agent).notify()
+
+
+def sidecar_show(services: Services, caller: Caller, params: Params) -> None:
+    """A terminal inside another agent's wants to show this agent: refused when that one is shown in this one's."""
+    link, inside = _link(caller), params.text("inside")
+    params.check()
+    shown_in = {name: other.inside for name, other in services.hub.links.items()}
+    if way := way_round(shown_in, link.agent, inside):
+        round_about = ", which is shown in ".join(way)
+        raise CspError(
+            "inside",
+            f"agent: {link.agent}: this is the terminal of {round_about}: it would show itself for ever",
+            "detach there first, or attach from a terminal of your own",
+        )
+    link.inside = {*link.inside, inside}  # two that come at once see each other; the next count corrects it
 
 
 def sidecar_line(services: Services, caller: Caller, params: Params) -> Any:

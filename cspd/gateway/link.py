@@ -4,7 +4,7 @@ What the sidecar reports comes in through `control.methods`. A link lives as lon
 most one for each agent. The other kind, a program that takes its messages itself, is `web.client`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 import attrs
@@ -38,6 +38,8 @@ class Receiver(Protocol):
     @property
     def attached(self) -> int: ...
     @property
+    def inside(self) -> Collection[str]: ...
+    @property
     def here(self) -> Here | None: ...
     @property
     def since(self) -> float: ...
@@ -47,7 +49,7 @@ class Receiver(Protocol):
     def give(self, message: Message, expires_ts: float) -> None: ...
     def post(self, method: str, params: dict[str, Any]) -> None: ...
     def cut(self) -> None: ...
-    async def ask(self, method: str, params: Mapping[str, Any]) -> Any: ...
+    async def ask(self, method: str, params: Mapping[str, Any], answer_sec: float = ...) -> Any: ...
 
 
 @attrs.define(eq=False)
@@ -60,6 +62,7 @@ class Link:
     activity: str | None = None
     activity_reason: str = ""
     attached: int = 0
+    inside: Collection[str] = ()  # agents whose terminals show this one
     pid: int = 0  # of the agent itself
     unheard: set[str] = attrs.Factory(set)  # names that the agent has used, and that nobody has
     here: Here | None = None
@@ -106,8 +109,22 @@ class Link:
             },
         )
 
-    async def ask(self, method: str, params: Mapping[str, Any]) -> Any:
+    async def ask(self, method: str, params: Mapping[str, Any], answer_sec: float = ANSWER_SEC) -> Any:
         """Raises CspError: "unreachable", or "timed-out" when a sidecar does not answer."""
-        with trio.move_on_after(ANSWER_SEC):
+        with trio.move_on_after(answer_sec):
             return await self.peer.call(method, params)
-        raise CspError("timed-out", f"agent: {self.agent}: its sidecar did not answer within {ANSWER_SEC:g} s")
+        raise CspError("timed-out", f"agent: {self.agent}: its sidecar did not answer within {answer_sec:g} s")
+
+
+def way_round(shown_in: Mapping[str, Collection[str]], name: str, inside: str) -> list[str]:
+    """If `inside`'s terminal is shown, perhaps through others, in that of `name`: the way there. Else nothing."""
+    ways, seen = [[inside]], {inside}
+    while ways:
+        way = ways.pop(0)
+        if way[-1] == name:
+            return way
+        for further in shown_in.get(way[-1], ()):
+            if further not in seen:
+                seen.add(further)
+                ways.append([*way, further])
+    return []

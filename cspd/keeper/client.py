@@ -24,6 +24,7 @@ log = logging.getLogger("cspd.keeper")
 
 START_SEC = 20.0  # a new keeper imports what sidecars need: half a second, more on a loaded machine
 RETRY_SEC = 0.02
+RETRY_MAX_SEC = 1.0
 SERVICE_SEC = 5.0
 STILLBORN_MAX = 3  # keepers in a row that end before they answer; the next would too
 
@@ -51,6 +52,7 @@ class KeeperClient:
     _started: bool = False
     _ended: bool = False
     _gone: trio.Event = attrs.Factory(trio.Event)
+    _up: trio.Event = attrs.Factory(trio.Event)  # a keeper has introduced itself; replaced when it is lost
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep a keeper connected for as long as this runs; started() once the first one has told its state."""
@@ -62,7 +64,7 @@ class KeeperClient:
                 nursery.start_soon(self._hello, task_status)
                 await self._read(self._stream)
                 nursery.cancel_scope.cancel()
-            self._stream = None
+            self._stream, self._up = None, trio.Event()
             lost = 0 if self.pid else lost + 1
             if self._ended:
                 self._gone.set()
@@ -87,13 +89,8 @@ class KeeperClient:
         if not self.by_cspd:
             with trio.move_on_after(SERVICE_SEC):
                 return await self._retry()
-        argv = [sys.executable, "-P", "-m", "cspd.keeper.main", "--by-cspd"]
-        env = {**os.environ, "XDG_RUNTIME_DIR": str(self.paths.runtime.parent)}
-        # A millisecond; trio's own way would make it a child that we are responsible for.
-        process = os.posix_spawn(sys.executable, argv, env, setsid=True)  # noqa: ASYNC221
-        trio.lowlevel.spawn_system_task(_reap, process)
         with trio.move_on_after(START_SEC):
-            return await self._retry()
+            return await self._start()
         raise CspError(
             "keeper-lost",
             f"keeper: {self.paths.keeper_socket}: did not answer within {START_SEC:g} s",
@@ -106,6 +103,27 @@ class KeeperClient:
             with trio.move_on_after(START_SEC):
                 return await self._retry()
             log.warning("keeper: %s: still nobody there: is csp-keeper.service running?", self.paths.keeper_socket)
+
+    async def _start(self) -> LineStream:
+        """Start a keeper, and another one when it ends before it answers.
+
+        It may have been killed, or have found another one that was killed a moment later.
+        """
+        pause = RETRY_SEC
+        while True:
+            argv = [sys.executable, "-P", "-m", "cspd.keeper.main", "--by-cspd"]
+            env = {**os.environ, "XDG_RUNTIME_DIR": str(self.paths.runtime.parent)}
+            # A millisecond; trio's own way would make it a child that we are responsible for.
+            process = os.posix_spawn(sys.executable, argv, env, setsid=True)  # noqa: ASYNC221
+            ended = trio.Event()
+            trio.lowlevel.spawn_system_task(_reap, process, ended)
+            while not ended.is_set():
+                try:
+                    return await connect(self.paths.keeper_socket)
+                except OSError:
+                    await trio.sleep(RETRY_SEC)
+            await trio.sleep(pause)
+            pause = min(pause * 2, RETRY_MAX_SEC)
 
     async def _retry(self) -> LineStream:
         """Until somebody listens."""
@@ -125,6 +143,7 @@ class KeeperClient:
         check_protocol(about.get("protocol"), "keeper")
         self.pid, self.version, self.by_cspd = about["pid"], about["version"], about["by_cspd"]
         self.on_list(about)
+        self._up.set()
         if not self._started:
             self._started = True
             task_status.started()
@@ -143,7 +162,13 @@ class KeeperClient:
             pass  # the keeper was killed: the same as a close
 
     async def call(self, op: str, **fields: Any) -> dict[str, Any]:
-        """The keeper's answer; raises its CspError, or "keeper-lost" when the connection ends before it."""
+        """The keeper's answer; raises its CspError, or "keeper-lost" when the connection ends before it.
+
+        While a keeper is on its way it is waited for: that it was killed is no failure of what it is asked for next.
+        """
+        if op != "hello":
+            with trio.move_on_after(START_SEC):
+                await self.wait_up()
         id, self._next_id = self._next_id, self._next_id + 1
         send, receive = trio.open_memory_channel[dict[str, Any]](1)
         self._waiting[id] = send
@@ -162,6 +187,18 @@ class KeeperClient:
         answer = reply["ok"]
         assert isinstance(answer, dict)
         return answer
+
+    async def wait_up(self) -> None:
+        """Until a keeper is there and has told its state."""
+        await self._up.wait()
+
+    async def renew(self) -> None:
+        """Have the installed version in the place of the keeper; the connection outlives that.
+
+        Raises CspError("not-replaced") with the reason.
+        """
+        about = await self.call("reexec")
+        self.version = about["version"]
 
     async def tell(self, op: str, **fields: Any) -> None:
         """Like `call`, without waiting for the answer; a keeper that is gone needs no telling."""
@@ -186,11 +223,12 @@ def _lost() -> CspError:
     return CspError("keeper-lost", "keeper: the connection was lost", "it is being started again: repeat the command")
 
 
-async def _reap(pid: int) -> None:
+async def _reap(pid: int, ended: trio.Event) -> None:
     """The keeper is our child only because we started it; its end is noticed on its socket."""
     fd = os.pidfd_open(pid)
     try:
         await trio.lowlevel.wait_readable(fd)
         os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222  # it does not block
+        ended.set()
     finally:
         os.close(fd)

@@ -1,6 +1,7 @@
 """csp-keeper: the process that must not die. Blocking Python: no trio loop, no thread, no emulator of its own.
 
-Takes the lock, warms up what sidecars need, and runs `serve`. Started by cspd, or as a service of its own.
+Takes the lock, warms up what sidecars need, and runs `serve`. Started by cspd, as a service of its own, or by the
+version before it, in the same process (`reexec`).
 """
 
 import fcntl
@@ -12,8 +13,12 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Mapping
+from typing import Any
 
+from cspd import __version__
 from cspd.journal import log_here
+from cspd.keeper import reexec
 from cspd.keeper.registry import Registry
 from cspd.keeper.serve import Keeper
 from cspd.keeper.spawn import become_subreaper, set_process_name
@@ -29,7 +34,6 @@ LOOK_SEC = 0.05
 
 def run_keeper(paths: Paths, *, by_cspd: bool, manager: Service) -> int:
     """Serve until told to end. Returns an exit status: 1 when another keeper holds the lock."""
-    set_process_name("csp-keeper")
     make_private_dir(paths.runtime)
     make_private_dir(paths.agents_dir)
     lock = os.open(paths.keeper_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -38,17 +42,53 @@ def run_keeper(paths: Paths, *, by_cspd: bool, manager: Service) -> int:
         return 1
     nofile = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (nofile[1], nofile[1]))  # some descriptors for each agent
+    wakeup = _settle_in()
+    keeper = Keeper(paths, by_cspd, nofile, lock, Registry(awaited=_living_sidecars(paths)), manager)
+    return _serve(keeper, listening_socket(paths.keeper_socket), wakeup)
+
+
+def resume_keeper(paths: Paths, state_fd: int) -> int:
+    """Go on in the place of the version that executed us, with its children and descriptors."""
+    state = reexec.read_state(state_fd)
+    keeper = _keeper_of(paths, state)
+    wakeup = _settle_in()
+    keeper.take_over(state)
+    listener = socket.socket(fileno=state["listener"])
+    reexec.take_over(state_fd, state["kept"])
+    signal.pthread_sigmask(signal.SIG_SETMASK, set())
+    log.info("version %s has taken over", __version__)
+    return _serve(keeper, listener, wakeup)
+
+
+def check_keeper(paths: Paths, state_fd: int) -> int:
+    """Could we take over? Imports what a keeper needs, and reads the state of the one that runs."""
+    state = reexec.read_state(state_fd)
+    _keeper_of(paths, state)
+    _warm_up()
+    return 0
+
+
+def _keeper_of(paths: Paths, state: Mapping[str, Any]) -> Keeper:
+    registry = Registry.from_plain(state["registry"])
+    nofile, manager = (state["nofile"][0], state["nofile"][1]), Service(state["service"])
+    return Keeper(paths, state["by_cspd"], nofile, state["lock"], registry, manager)
+
+
+def _settle_in() -> socket.socket:
+    set_process_name("csp-keeper")
     become_subreaper()
     _warm_up()
-    wakeup = _signals_to_socket()
-    keeper = Keeper(paths, by_cspd, nofile, Registry(awaited=_living_sidecars(paths)), manager.stopping)
-    with listening_socket(paths.keeper_socket) as listener:
-        manager.ready("holds the terminals of the agents")
+    return _signals_to_socket()
+
+
+def _serve(keeper: Keeper, listener: socket.socket, wakeup: socket.socket) -> int:
+    with listener:
+        keeper.manager.ready("holds the terminals of the agents")
         try:
             keeper.serve(listener, wakeup)
         finally:
             keeper.close()
-            paths.keeper_socket.unlink(missing_ok=True)
+            keeper.paths.keeper_socket.unlink(missing_ok=True)
     return 0
 
 
@@ -87,7 +127,8 @@ def _signals_to_socket() -> socket.socket:
 def _living_sidecars(paths: Paths) -> set[str]:
     """Agents whose attach socket still has a listener: their keeper was killed, their sidecar holds the terminal.
 
-    What nobody listens on is left over from a crash of everything, and is removed.
+    A socket on which nobody listens is left over and is removed. The files beside it stay: what a ledger says may not
+    have been heard by cspd, which would have the messages typed again.
     """
     living = set()
     for path in paths.agents_dir.glob("*.sock"):
@@ -96,18 +137,22 @@ def _living_sidecars(paths: Paths) -> set[str]:
                 probe.connect(str(path))
                 living.add(path.stem)
             except OSError:
-                pass  # nobody listens
-    for path in paths.agents_dir.iterdir():
-        if path.name.split(".")[0] not in living:
-            path.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
     return living
 
 
 def main() -> None:
-    """`python -m cspd.keeper.main [--by-cspd]`"""
+    """`python -m cspd.keeper.main [--by-cspd | --check FD | --resume FD]`"""
     log_here("csp-keeper", "csp-keeper: %(message)s")
-    manager = service(os.environ)
-    sys.exit(run_keeper(Paths.from_environ(os.environ), by_cspd="--by-cspd" in sys.argv[1:], manager=manager))
+    paths = Paths.from_environ(os.environ)
+    match sys.argv[1:]:
+        case ["--check", fd]:
+            status = check_keeper(paths, int(fd))
+        case ["--resume", fd]:
+            status = resume_keeper(paths, int(fd))
+        case words:
+            status = run_keeper(paths, by_cspd="--by-cspd" in words, manager=service(os.environ))
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,10 @@ OUTGOING_MAX = 1 << 22  # unread events for a cspd that hangs; then it is droppe
 FDS_MAX = 8
 
 
+class Later:
+    """What `call` returns when `answer` gives the answer later."""
+
+
 @attrs.define(eq=False)
 class Peer:
     """cspd, or a sidecar that brings its terminal."""
@@ -55,6 +59,27 @@ class Peers:
             if peer.subscriber:
                 self._send(peer, event)
 
+    def to_plain(self) -> list[dict[str, Any]]:
+        """The subscribers, for the program that takes over in this process; others come again by themselves."""
+        return [
+            {"fd": peer.sock.fileno(), "held": peer.lines.held.decode(), "outgoing": peer.outgoing.decode()}
+            for peer in self.members
+            if peer.subscriber
+        ]
+
+    def take_over(self, plain: list[dict[str, Any]]) -> dict[int, Peer]:
+        """-> the peers by their descriptors."""
+        taken = {}
+        for each in plain:
+            peer = Peer(
+                socket.socket(fileno=each["fd"]), outgoing=bytearray(each["outgoing"].encode()), subscriber=True
+            )
+            peer.lines.feed(each["held"].encode())
+            self._join(peer)
+            self._flush(peer)
+            taken[each["fd"]] = peer
+        return taken
+
     def close(self) -> None:
         for peer in list(self.members):
             self._drop(peer)
@@ -69,10 +94,12 @@ class Peers:
         if uid != os.getuid():
             sock.close()
             return
-        sock.setblocking(False)
-        peer = Peer(sock)
+        self._join(Peer(sock))
+
+    def _join(self, peer: Peer) -> None:
+        peer.sock.setblocking(False)
         self.members.add(peer)
-        self.selector.register(sock, selectors.EVENT_READ, lambda _, mask: self._ready(peer, mask))
+        self.selector.register(peer.sock, selectors.EVENT_READ, lambda _, mask: self._ready(peer, mask))
 
     def _ready(self, peer: Peer, mask: int) -> None:
         if mask & selectors.EVENT_WRITE:
@@ -99,6 +126,10 @@ class Peers:
             if peer in self.members:
                 self._answer(peer, line)
 
+    def answer(self, peer: Peer, id: Any, answer: dict[str, Any] | CspError) -> None:
+        """To a request whose answer had to wait; the peer may have left."""
+        self._send(peer, _refusal(id, answer) if isinstance(answer, CspError) else {"id": id, "ok": answer})
+
     def _answer(self, peer: Peer, line: bytes | Oversize) -> None:
         id = None
         try:
@@ -106,9 +137,12 @@ class Peers:
             if not isinstance(request, dict):
                 raise CspError("invalid-request", "keeper: request: expected a JSON object in a line")
             id = request.get("id")
-            reply = {"id": id, "ok": self.call(peer, request)}
+            answer = self.call(peer, request)
+            if isinstance(answer, Later):
+                return
+            reply = {"id": id, "ok": answer}
         except CspError as exc:
-            reply = {"id": id, "error": {"code": exc.code, "sentence": exc.sentence, "hint": exc.hint}}
+            reply = _refusal(id, exc)
         except OSError as exc:
             reply = {"id": id, "error": {"code": "failed", "sentence": f"keeper: {exc.strerror or exc}"}}
         except (ValueError, KeyError, TypeError) as exc:
@@ -149,3 +183,7 @@ class Peers:
         peer.sock.close()
         close_quietly(*peer.fds)
         self.left()
+
+
+def _refusal(id: Any, problem: CspError) -> dict[str, Any]:
+    return {"id": id, "error": {"code": problem.code, "sentence": problem.sentence, "hint": problem.hint}}

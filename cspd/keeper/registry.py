@@ -4,9 +4,12 @@ Facts (a reaped pid, a hang-up, a deadline) come in, commands go out; descriptor
 Restart policy is not here: an agent that ended stays a record with its status until cspd says what is next.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
+
+from cspd.wire.version import GIVES_WAY
 
 CRASH_WINDOW_SEC = 10.0  # a sidecar that dies again within this time waits longer before the next one
 CRASH_DELAY_SEC = 0.1  # doubled for each further death in the window ...
@@ -70,6 +73,7 @@ class Agent:
     sidecar_pid: int | None = None
     sidecar_deaths: list[float] = attrs.Factory(list)
     fork_at: float | None = None  # a sidecar is owed, at this time
+    started_at: float = 0.0  # monotonic, for programs: one clock for all processes until the machine reboots
 
     def record(self) -> dict[str, Any]:
         return {
@@ -77,10 +81,16 @@ class Agent:
             "incarnation": self.incarnation,
             "pid": self.pid,
             "started_ts": self.started_ts,
+            "started_at": self.started_at,
             "exited": self.exited,
             "exited_ts": self.exited_ts,
             "sidecar_pid": self.sidecar_pid,
         }
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> "Agent":
+        """Unknown fields are a newer version's; those that are missing an older one did not know."""
+        return cls(**{field.name: plain[field.name] for field in attrs.fields(cls) if field.name in plain})
 
 
 @attrs.define
@@ -95,9 +105,21 @@ class Registry:
         agents = [agent.record() for agent in self.agents.values()]
         return {"agents": agents, "notes": self.notes, "awaited": sorted(self.awaited)}
 
+    def to_plain(self) -> dict[str, Any]:
+        """All of it, for the program that takes over in this process."""
+        agents = [attrs.asdict(agent, recurse=False) for agent in self.agents.values()]
+        return {"agents": agents, "notes": self.notes, "awaited": sorted(self.awaited)}
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> "Registry":
+        agents = map(Agent.from_plain, plain["agents"])
+        return cls({agent.name: agent for agent in agents}, plain["notes"], set(plain["awaited"]))
+
     def living(self) -> list[Agent]:
         """Agents that run, the latest started first: the order in which they are stopped."""
-        return sorted((a for a in self.agents.values() if a.exited is None), key=lambda a: -a.started_ts)
+        return sorted(
+            (a for a in self.agents.values() if a.exited is None), key=lambda a: (-a.started_at, -a.started_ts)
+        )
 
     def spawned(self, agent: Agent, now: float) -> list[Command]:
         """A new incarnation runs. Its sidecar waits for the end of the one before, so that the two never share the
@@ -124,6 +146,12 @@ class Registry:
             tell.append(TellSidecar(name, {"exited": agent.exited}))
         return tell
 
+    def not_forked(self, name: str, now: float) -> list[Command]:
+        """No process or descriptor was left for its sidecar: it is tried again; the keeper holds the terminal."""
+        agent = self.agents[name]
+        agent.fork_at = now + CRASH_DELAY_MAX_SEC
+        return [SetTimer(agent.fork_at)]
+
     def reaped(self, pid: int, status: dict[str, Any], now: float, ts: float) -> list[Command]:
         """A child has ended; `status` is {"code"}, {"signal", "core"} or {}. Strangers (orphans) are ignored."""
         for agent in self.agents.values():
@@ -143,7 +171,8 @@ class Registry:
     def _sidecar_ended(self, agent: Agent, status: dict[str, Any], now: float) -> list[Command]:
         pid, agent.sidecar_pid = agent.sidecar_pid, None
         out: list[Command] = [Tell({"event": "sidecar-exited", "name": agent.name, "pid": pid, "status": status})]
-        if agent.fork_at is not None:  # the one before has made room for ours
+        # The one before has made room for that of a new incarnation, or for one of the installed version.
+        if agent.fork_at is not None or status == {"code": GIVES_WAY}:
             return [*out, ForkSidecar(agent.name)]
         agent.sidecar_deaths = [t for t in agent.sidecar_deaths if now - t < CRASH_WINDOW_SEC] + [now]
         deaths = len(agent.sidecar_deaths)

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import resource
+import selectors
 import signal
 import socket
 import struct
@@ -118,8 +119,8 @@ def _reset_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
 
 
-def fork_sidecar(run: Callable[[], None], keep: Sequence[int]) -> int:
-    """Fork a process that calls `run` and holds, beside 0 1 2, only the descriptors `keep`. -> pid"""
+def fork_sidecar(run: Callable[[], int], keep: Sequence[int]) -> int:
+    """Fork a process that calls `run` for its exit status. Beside 0 1 2 it holds only `keep`. -> pid"""
     pid = os.fork()
     if pid:
         return pid
@@ -127,15 +128,15 @@ def fork_sidecar(run: Callable[[], None], keep: Sequence[int]) -> int:
     try:
         os.setsid()  # a Ctrl-C in the terminal of cspd is not meant for us
         _reset_signals()
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # a write says so itself
+            signal.signal(number, signal.SIG_IGN)
         low = 3
         for fd in sorted(keep):
             os.closerange(low, fd)
             low = fd + 1
         os.closerange(low, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         set_process_name("csp-sidecar")
-        run()
-        status = 0
+        status = run()
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()
@@ -143,30 +144,17 @@ def fork_sidecar(run: Callable[[], None], keep: Sequence[int]) -> int:
         os._exit(status)
 
 
-def session_members(leader: int) -> list[int]:
-    """Pids whose session is `leader`'s. A process that called setsid itself is no longer among them."""
-    out = []
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        try:
-            with open(f"/proc/{entry}/stat", "rb") as f:
-                fields = f.read().rpartition(b")")[2].split()
-        except OSError:
-            continue  # ended meanwhile
-        if int(fields[3]) == leader and fields[0] != b"Z":
-            out.append(int(entry))
-    return out
-
-
-def ignores(pid: int, number: int) -> bool:
-    """Does the process ignore this signal?"""
+def wait_end(sidecar_pid: int, patience_sec: float) -> None:
+    """A sidecar ends by itself once its agent's output is drained; after `patience_sec` by SIGKILL."""
     try:
-        with open(f"/proc/{pid}/status") as f:
-            mask = next(int(line.split()[1], 16) for line in f if line.startswith("SigIgn:"))
+        pidfd = os.pidfd_open(sidecar_pid)
     except OSError:
-        return False  # ended meanwhile
-    return bool(mask >> (number - 1) & 1)
+        return  # it has ended, or no descriptor is left: it will end by itself
+    with selectors.DefaultSelector() as selector:
+        selector.register(pidfd, selectors.EVENT_READ)
+        if not selector.select(patience_sec):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    os.close(pidfd)
 
 
 def exit_status(wait_status: int) -> dict[str, object]:

@@ -18,6 +18,7 @@ from cspd.sidecar.orders import (
     CancelTimer,
     Command,
     Fact,
+    HeldBack,
     HumanTyped,
     Look,
     Looked,
@@ -52,6 +53,7 @@ class Arbiter:
     profile: Profile
     draft_suspected: bool = False
     paused: bool = False
+    held_back: bool = False  # another sidecar is about to go on in our place
     queue: list[Outgoing] = attrs.field(factory=list)
     delivery: Delivery | None = None
     turns: Turns = attrs.field(init=False)
@@ -115,6 +117,9 @@ class Arbiter:
                     self._look_due = True
             case PausedSet(paused=paused):
                 self.paused = paused
+                self._consider_soon()
+            case HeldBack(held=held):
+                self.held_back = held
                 self._consider_soon()
             case PromptAccepted(now=now, text=text):
                 self._accepted(now, text)
@@ -223,7 +228,7 @@ class Arbiter:
             self._advance(self.delivery, view, decision, now)
         self._learn(view, decision, now)
         while self.queue and self.delivery is None and not self.ended:
-            reason = self._gate(now)
+            reason = "starting" if self.held_back else self._gate(now)
             if reason is not None:
                 if not self._passing(reason):
                     self._hold(reason)

@@ -16,8 +16,10 @@ import attrs
 log = logging.getLogger("csp-sidecar")
 
 JOURNAL_MAX = 1 << 20  # bytes of output after which a new snapshot is worth its 3 ms
+REPLAYS_MAX = 3  # sidecars that may die over the same journal
 LEDGER_MAX = 1 << 18
 LEDGER_KEPT = 1000  # messages whose last step is remembered, so that a late duplicate is recognised
+NOBODYS = -1  # an incarnation that ended with everything else
 _BASE = struct.Struct("!Q")
 
 
@@ -56,6 +58,7 @@ class BlackBox:
     journal: Path
     ledger: Path
     incarnation: int
+    pid: int = 0  # of the agent: incarnations are counted anew after a crash of everything
     _count: int = 0  # bytes of output so far
     _base: int = 0  # count at the begin of the journal
     _journal_fd: int = -1
@@ -65,15 +68,11 @@ class BlackBox:
     draft: bool = False  # does an unsent line of a person stand in the input?
 
     def recover(self) -> Remains | None:
-        """What the sidecar before left, or None. What killed the reader of it once is not read a second time."""
+        """What the sidecar before left, or None. What its readers died of again and again is not read once more."""
         snapshot, head = self._read_screen()
         journal = b""
-        attempt = self.journal.with_name(self.journal.name + ".replay")
-        if attempt.exists():  # the sidecar before us died while it read this
-            attempt.unlink()
-            self.journal.unlink(missing_ok=True)
-        elif self.journal.exists():
-            self.journal.rename(attempt)
+        attempt = self._begin_attempt()
+        if attempt is not None:
             raw = attempt.read_bytes()
             base = _BASE.unpack_from(raw)[0] if len(raw) >= _BASE.size else 0
             included = head.get("count", 0)
@@ -81,7 +80,28 @@ class BlackBox:
             journal = raw[_BASE.size + max(0, included - base) :]
         if not snapshot and not journal:
             return None
-        return Remains(head.get("incarnation", self.incarnation), snapshot, journal)
+        same = head.get("pid", self.pid) == self.pid
+        return Remains(head.get("incarnation", self.incarnation) if same else NOBODYS, snapshot, journal)
+
+    def _begin_attempt(self) -> Path | None:
+        """The journal under a name that tells a successor how often its reading was begun; None: it is given up.
+
+        One death is no proof: somebody may have killed us. Every further one costs only a fraction of a second.
+        """
+        attempts = self._attempts()
+        begun = [attempt for attempt in attempts if attempt.exists()]
+        if not begun:
+            if not self.journal.exists():
+                return None
+            return self.journal.rename(attempts[0])
+        if begun[-1] is attempts[-1]:
+            log.error("%s: sidecars died while they read it: given up", self.journal)
+            begun[-1].unlink()
+            return None
+        return begun[-1].rename(attempts[attempts.index(begun[-1]) + 1])
+
+    def _attempts(self) -> list[Path]:
+        return [self.journal.with_name(f"{self.journal.name}.replay-{n}") for n in range(1, REPLAYS_MAX + 1)]
 
     def _read_screen(self) -> tuple[bytes, dict[str, Any]]:
         try:
@@ -93,7 +113,8 @@ class BlackBox:
     def begin(self, snapshot: bytes) -> None:
         """Call once, after `recover`: start a new journal on top of this snapshot."""
         self.save(snapshot)
-        self.journal.with_name(self.journal.name + ".replay").unlink(missing_ok=True)
+        for attempt in self._attempts():
+            attempt.unlink(missing_ok=True)
 
     def append(self, output: bytes) -> None:
         """Before anything else is done with it: what has been read from the PTY exists nowhere else."""
@@ -119,7 +140,7 @@ class BlackBox:
         return self._count - self._base > JOURNAL_MAX
 
     def save(self, snapshot: bytes) -> None:
-        head = {"incarnation": self.incarnation, "count": self._count}
+        head = {"incarnation": self.incarnation, "pid": self.pid, "count": self._count}
         self._base = self._count  # also when it fails: the next try is a megabyte later
         try:
             _write_whole(self.screen, json.dumps(head).encode(), b"\n", snapshot)

@@ -43,6 +43,7 @@ class Client:
     scrollback: bool = True  # has not yet got it into its own history
     attached: bool = False
     wants_taken: bool = False
+    inside: str = ""  # the agent in whose terminal this one runs
     taken: int = 0  # bytes of input
     outbox: Outbox = attrs.Factory(Outbox)
     keystrokes: Keystrokes = attrs.Factory(Keystrokes)
@@ -100,6 +101,7 @@ class Client:
             await self._sent.wait()
 
     def close(self) -> None:
+        self._send_some()  # what it can take at once: it may be waiting to hear that its input was passed on
         self.sock.close()
         self.outbox = Outbox()
         self._sent.set()
@@ -109,7 +111,7 @@ class Host(Protocol):
     """What the clients are attached to."""
 
     def greeting(self) -> dict[str, Any]: ...
-    def admit(self, client: Client) -> None: ...
+    async def admit(self, client: Client) -> None: ...
     def attach(self, client: Client) -> None: ...
     def detached(self, client: Client) -> None: ...
     def resized(self, client: Client) -> None: ...
@@ -217,7 +219,7 @@ class Clients:
             hello = _json(payload) if kind is Kind.HELLO else {}
             check_protocol(hello.get("protocol"), "attach")
             client.rows, client.columns = _size(hello)
-            self.host.admit(client)
+            await self.host.admit(client)
         except CspError as exc:
             client.push(Kind.REFUSED, json.dumps(rpc.error_object(exc)).encode())
             return []

@@ -22,13 +22,8 @@ import trio
 
 from cspd.config import Invalid, UnitConfig, default_profile
 from cspd.errors import CspError, nearest
-from cspd.keeper.spawn import (
-    become_subreaper,
-    exit_status,
-    fork_agent,
-    session_members,
-    set_process_name,
-)
+from cspd.keeper.signals import session_members
+from cspd.keeper.spawn import become_subreaper, exit_status, fork_agent, set_process_name
 from cspd.paths import Paths
 from cspd.profiles.find import profile_texts
 from cspd.sidecar.gateway import GatewayDoor

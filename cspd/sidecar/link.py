@@ -16,11 +16,12 @@ from cspd.errors import CspError
 from cspd.sidecar.spool import Entry, Spool
 from cspd.transport import Lines, LineStream, RpcPeer, connect
 from cspd.wire import rpc
-from cspd.wire.version import PROTOCOL
+from cspd.wire.version import PROTOCOL, check_protocol
 
 log = logging.getLogger("csp-sidecar")
 
 AWAY_SEC = 0.2
+LEAVE_SEC = 1.0
 RETRY_FIRST_SEC = 0.02
 RETRY_MAX_SEC = 1.0
 
@@ -91,9 +92,25 @@ class Link:
             raise CspError("unreachable", "cspd: not connected now", "try again later")
         return await self._peer.call(method, params)
 
+    async def ask_leave(self, method: str, params: dict[str, Any]) -> None:
+        """Raises what cspd has against it. One that is away, slow or too old to be asked has nothing."""
+        if self._peer is None:
+            return
+        with trio.move_on_after(LEAVE_SEC):
+            try:
+                await self._peer.call(method, params)
+            except CspError as exc:
+                if exc.code not in ("unreachable", "no-such-method"):
+                    raise
+
     def reported(self) -> set[str]:
         """Messages of which steps wait to be said."""
         return {entry.params["message_id"] for entry in self.spool if entry.method == "sidecar.step"}
+
+    @property
+    def all_said(self) -> bool:
+        """Nothing waits for cspd's answer."""
+        return not self.spool
 
     async def keep(self) -> None:
         """Connect, and connect again, until cancelled."""
@@ -124,7 +141,8 @@ class Link:
         """Once for each thing that is wrong: it is tried again and again."""
         if str(problem) != self._trouble:
             self._trouble = str(problem)
-            log.info("cspd: %s", problem)
+            too_old = isinstance(problem, CspError) and problem.code == "protocol"
+            log.log(logging.WARNING if too_old else logging.INFO, "cspd: %s", problem)
 
     async def _serve(self, peer: RpcPeer) -> None:
         async with trio.open_nursery() as nursery:
@@ -137,6 +155,7 @@ class Link:
 
     async def _talk(self, peer: RpcPeer) -> None:
         answer = await self.door.enter(peer, self.session.introduction())
+        check_protocol(answer.get("protocol"), "cspd")
         self._peer, self._trouble = peer, ""
         self.session.welcomed(answer)
         while True:

@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from cspd.sidecar.session import Session
 from cspd.sidecar.spool import Spool
 from cspd.sidecar.terminal import Terminal
 from cspd.wire.ansi import RESET
+from cspd.wire.version import GIVES_WAY
 
 log = logging.getLogger("csp-sidecar")
 
@@ -36,6 +37,7 @@ DRAIN_MAX_SEC = 10.0
 STATUS_SEC = 1.0  # between the end of the agent and the keeper's word how it ended
 LINK_DRAIN_SEC = 2.0
 KEEPER_RETRY_SEC = 0.1
+DESCRIPTORS_SEC = 1.0
 
 
 @attrs.define
@@ -52,13 +54,15 @@ class Ending:
             self.known.set()
 
 
-def run_sidecar(spec: dict[str, Any], fds: Mapping[str, int]) -> None:
-    """Called by the keeper in the forked process. Returns when the agent has ended and everything is said."""
+def run_sidecar(spec: dict[str, Any], fds: Mapping[str, int]) -> int:
+    """Called by the keeper in the forked process. Returns an exit status: 0 when the agent has ended and everything is
+    said, GIVES_WAY when another sidecar shall go on.
+    """
     log_here("csp-sidecar", f"csp-sidecar {spec['name']}: %(message)s", agent=spec["name"])
-    trio.run(serve, spec, dict(fds))
+    return trio.run(serve, spec, dict(fds))
 
 
-async def serve(spec: dict[str, Any], fds: dict[str, int]) -> None:
+async def serve(spec: dict[str, Any], fds: dict[str, int]) -> int:
     paths = Paths(Path(spec["runtime"]), Path(spec["config"]), Path(spec["state"]))
     session = build_session(spec, fds["master"], paths)
     session.start()
@@ -67,28 +71,47 @@ async def serve(spec: dict[str, Any], fds: dict[str, int]) -> None:
         ending.tell(spec["exited"])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch_agent, fds["pidfd"], ending)
-        nursery.start_soon(hold_lifeline, spec, fds, paths, ending)
-        await live(session, fds["listener"], ending)
+        nursery.start_soon(hold_lifeline, spec, fds, paths, ending, session.renewal.due.set)
+        ended = await live(session, fds["listener"], ending)
         nursery.cancel_scope.cancel()
+    return 0 if ended else GIVES_WAY
 
 
-async def live(session: Session, listener: int, ending: Ending) -> None:
-    """Serve the agent until its end, and until that is told."""
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(session.link.keep)
-        nursery.start_soon(session.writer.run)
-        nursery.start_soon(session.run_alarms)
-        nursery.start_soon(session.recorder.run)
-        async with trio.open_nursery() as clients:
-            clients.start_soon(session.clients.serve, socket.socket(fileno=os.dup(listener)))
-            await pump_until_end(session, session.master, ending)
-            await session.clients.farewell(ending.status or {})
-            clients.cancel_scope.cancel()
-        session.agent_ended()
-        session.link.report("sidecar.ended", {"text": "\n".join(session.last_lines())})
-        await session.recorder.finish()
-        await session.link.drain(LINK_DRAIN_SEC)
-        nursery.cancel_scope.cancel()
+async def live(session: Session, listener: int, ending: Ending) -> bool:
+    """Serve the agent until its end, and until that is told. False: not to its end, another sidecar shall go on."""
+    ended = False
+    async with trio.open_nursery() as recording:
+        recording.start_soon(session.recorder.run)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(give_way, session, nursery.cancel_scope)
+            nursery.start_soon(session.link.keep)
+            nursery.start_soon(session.writer.run)
+            nursery.start_soon(session.run_alarms)
+            await show_until_end(session, listener, ending)
+            session.agent_ended()
+            session.link.report("sidecar.ended", {"text": "\n".join(session.last_lines())})
+            await session.recorder.finish()
+            await session.link.drain(LINK_DRAIN_SEC)
+            ended = True
+            nursery.cancel_scope.cancel()
+        await session.recorder.finish()  # in vain but for one that gives way, whose successor begins another file
+        recording.cancel_scope.cancel()
+    return ended
+
+
+async def show_until_end(session: Session, listener: int, ending: Ending) -> None:
+    async with trio.open_nursery() as clients:
+        clients.start_soon(session.clients.serve, socket.socket(fileno=os.dup(listener)))
+        await pump_until_end(session, session.master, ending)
+        await session.clients.farewell(ending.status or {})
+        clients.cancel_scope.cancel()
+
+
+async def give_way(session: Session, everything: trio.CancelScope) -> None:
+    """Each task ends at its next wait, and between two waits nothing is half done."""
+    await session.renewal.due.wait()
+    log.info("giving way to a new sidecar")
+    everything.cancel()
 
 
 def build_session(
@@ -102,7 +125,7 @@ def build_session(
 ) -> Session:
     """What is not given is as for a unit."""
     name, incarnation = spec["name"], spec["incarnation"]
-    box = BlackBox(*(black_box or paths.black_box(name)), incarnation)
+    box = BlackBox(*(black_box or paths.black_box(name)), incarnation, spec["pid"])
     rows, columns = pty.get_size(master)
     remains = box.recover()
     terminal = restored_terminal(remains, incarnation, columns, rows, spec["scrollback_lines"])
@@ -178,7 +201,9 @@ async def watch_agent(pidfd: int, ending: Ending) -> None:
     ending.tell({})
 
 
-async def hold_lifeline(spec: dict[str, Any], fds: dict[str, int], paths: Paths, ending: Ending) -> None:
+async def hold_lifeline(
+    spec: dict[str, Any], fds: dict[str, int], paths: Paths, ending: Ending, leave: Callable[[], None]
+) -> None:
     """Hear the keeper's word of the agent's end. When the keeper itself is gone, look for the next one."""
     lifeline = trio.socket.from_stdlib_socket(socket.socket(fileno=os.dup(fds["lifeline"])))
     while True:
@@ -192,7 +217,11 @@ async def hold_lifeline(spec: dict[str, Any], fds: dict[str, int], paths: Paths,
         lifeline.close()
         if ending.known.is_set():
             return  # it has nothing more to say
-        lifeline = await find_keeper(spec, fds, paths)
+        try:
+            lifeline = await find_keeper(spec, fds, paths)
+        except CspError as exc:
+            log.warning("%s: another sidecar has taken over: ending", exc)
+            return leave()
 
 
 async def _receive(sock: trio.socket.SocketType) -> bytes:
@@ -203,10 +232,18 @@ async def _receive(sock: trio.socket.SocketType) -> bytes:
 
 
 async def find_keeper(spec: dict[str, Any], fds: dict[str, int], paths: Paths) -> trio.socket.SocketType:
-    """Bring the terminal to the new keeper as soon as there is one; -> our end of the new lifeline."""
+    """Bring the terminal to the new keeper as soon as there is one; -> our end of the new lifeline.
+
+    Raises CspError("replaced") when we come too late: cspd has brought it, and another sidecar goes on with it.
+    """
     log.warning("the keeper is gone: holding the terminal")
     while True:
-        ours, theirs = trio.socket.socketpair()
+        try:
+            ours, theirs = trio.socket.socketpair()
+        except OSError as exc:
+            log.warning("keeper: %s", exc)  # no descriptor is left; the terminal must be held all the same
+            await trio.sleep(DESCRIPTORS_SEC)
+            continue
         with theirs:
             try:
                 await bring(spec, fds, theirs.fileno(), paths)
@@ -214,6 +251,8 @@ async def find_keeper(spec: dict[str, Any], fds: dict[str, int], paths: Paths) -
                 return ours
             except (OSError, CspError) as exc:
                 log.debug("keeper: %s", exc)
+                if isinstance(exc, CspError) and exc.code == "replaced":
+                    raise
         ours.close()
         await trio.sleep(KEEPER_RETRY_SEC)
 
@@ -222,6 +261,7 @@ async def bring(spec: dict[str, Any], fds: dict[str, int], lifeline: int, paths:
     """Raises OSError when no keeper is there, CspError when it does not want it."""
     keys = ("name", "incarnation", "pid", "stop_signal", "stop_timeout_sec", "started_ts")
     request = {"op": "adopt", "sidecar_pid": os.getpid(), "spec": spec, **{key: spec[key] for key in keys}}
+    request["started_at"] = spec.get("started_at", 0.0)  # an older cspd does not say it
     descriptors = array.array("i", [fds["master"], fds["pidfd"], fds["listener"], lifeline])
     with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         await sock.connect(str(paths.keeper_socket))

@@ -69,6 +69,14 @@ class PausedSet:
 
 
 @attrs.frozen
+class HeldBack:
+    """Begin nothing new: this sidecar is about to give way to another one. Or it is not any more."""
+
+    now: float
+    held: bool
+
+
+@attrs.frozen
 class PromptAccepted:
     """The agent's own hook says which prompt it took."""
 
@@ -98,6 +106,7 @@ Fact = (
     | Looked
     | TimerFired
     | PausedSet
+    | HeldBack
     | PromptAccepted
     | TurnAnswered
     | AgentEnded

@@ -67,6 +67,11 @@ class Writer:
         except OSError:
             return len(data)  # EIO: the program is gone and with it the reader of these bytes
 
+    @property
+    def queued(self) -> int:
+        """Bytes that the program has not taken yet."""
+        return self._queued
+
     async def wait_room(self) -> None:
         while self._queued > WRITE_HIGH:
             if self._room.is_set():  # one event for all who wait: each attached client may

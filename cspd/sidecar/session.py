@@ -26,6 +26,7 @@ from cspd.sidecar.intent import Ear
 from cspd.sidecar.keystrokes import Kind as Key
 from cspd.sidecar.link import Door, Link
 from cspd.sidecar.recorder import Recorder
+from cspd.sidecar.renewal import Renewal
 from cspd.sidecar.repaint import notification, repaint
 from cspd.sidecar.safetext import legible
 from cspd.sidecar.sight import Sight
@@ -68,6 +69,7 @@ class Session:
     sight: Sight = attrs.field(init=False)
     clients: Clients = attrs.field(init=False)
     link: Link = attrs.field(init=False)
+    renewal: Renewal = attrs.field(init=False)
     control_socket: Path = attrs.field(kw_only=True)
     door: Door = attrs.field(kw_only=True)
     spool: Spool = attrs.field(factory=Spool, kw_only=True)
@@ -101,6 +103,7 @@ class Session:
         self.sight = Sight(self.master, self.pid, self.terminal)
         self.clients = Clients(self)
         self.link = Link(self.door, self, self.spool)
+        self.renewal = Renewal(self)
 
     def start(self) -> None:
         """Tell what became of messages that the sidecar before us had in hand, and look at the screen soon."""
@@ -265,16 +268,34 @@ class Session:
                 self._timer_at = None
                 self._handle(orders.TimerFired(now))
 
+    # ------------------------------------------------------------------ giving way (renewal.Session)
+
+    def hold_back(self, yes: bool) -> None:
+        self._handle(orders.HeldBack(trio.current_time(), yes))
+
+    def in_hand(self) -> str:
+        """What a successor could not go on with; "" when there is nothing."""
+        if self.arbiter.delivery is not None:
+            return "a message is being typed"
+        if self.arbiter.person.waiting or self.arbiter.person.in_paste:
+            return "a person's paste is under way"
+        if self.writer.queued:
+            return "the program does not read its input"
+        return "" if self.link.all_said else "cspd does not take what it is told"
+
     # ------------------------------------------------------------------ attached clients (clients.Host)
 
     def greeting(self) -> dict[str, Any]:
         return {"agent": self.name, "incarnation": self.incarnation, "pid": self.pid}
 
-    def admit(self, client: Client) -> None:
-        """Raises CspError("inside"): an agent's terminal that shows itself would paint for ever."""
+    async def admit(self, client: Client) -> None:
+        """Raises CspError("inside"): a terminal that shows itself would paint for ever. cspd knows round-about ways."""
         inside = ancestry_of(peer_of(client.sock), self.control_socket)
         if any(process.pid == self.pid or process.session == self.pid for process in inside):
             raise CspError("inside", f"agent: {self.name}: this is its own terminal", "attach from another one")
+        client.inside = next((process.agent for process in inside if process.agent), "")
+        if client.inside:
+            await self.link.ask_leave("sidecar.show", {"inside": client.inside})
 
     def attach(self, client: Client) -> None:
         if not client.read_only:
@@ -293,7 +314,11 @@ class Session:
         self._count()
 
     def _count(self) -> None:
-        self.link.mention("sidecar.attached", {"count": len(self.clients.members)})
+        self.link.mention("sidecar.attached", {"count": len(self.clients.members), "inside": self._shown_in()})
+
+    def _shown_in(self) -> list[str]:
+        """Agents whose terminals show this one."""
+        return sorted({client.inside for client in self.clients.members} - {""})
 
     def _lead(self, client: Client) -> None:
         self._leader = client
@@ -357,6 +382,7 @@ class Session:
             "pid": self.pid,
             "activity": self._published.value,
             "attached": len(self.clients.members),
+            "inside": self._shown_in(),
             "ledger": answers.in_hand(known, self.link.reported()),
         }
 
@@ -392,6 +418,8 @@ class Session:
                 self._take_settings(params)
             case "sidecar.hook":
                 self.hooked(params)
+            case "sidecar.renew":
+                return self.renewal.ask()
             case "sidecar.screen":
                 scrollback, ansi = params.get("scrollback") is True, params.get("ansi") is True
                 return answers.screen(self.terminal, scrollback=scrollback, ansi=ansi)

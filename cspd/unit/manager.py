@@ -18,6 +18,7 @@ from cspd.config import UnitConfig
 from cspd.errors import CspError, nearest
 from cspd.journal import about
 from cspd.keeper.client import KeeperClient
+from cspd.keeper.vault import Vault
 from cspd.paths import AGENT_NAME, Paths
 from cspd.unit.machine import (
     Absent,
@@ -34,6 +35,7 @@ from cspd.unit.machine import (
 from cspd.unit.policy import ExitStatus
 from cspd.unit.supervise import Supervised
 from cspd.unit.wiring import forget_wiring, wired
+from cspd.wire.version import GIVES_WAY
 
 log = logging.getLogger("cspd.unit")
 
@@ -44,6 +46,7 @@ PRIVATE_ENVIRONMENT = (
     *("TMUX", "TMUX_PANE", "STY", "WINDOW", "COLUMNS", "LINES", "TERM_PROGRAM", "TERM_PROGRAM_VERSION"),
     *("CSP_AGENT", "CSP_ROOM", "CSP_SOCKET"),
 )
+BRING_AGAIN_SEC = 0.1
 ADOPTION_SEC = 5.0  # for sidecars to find a new keeper; they look for it every tenth of a second
 
 
@@ -63,6 +66,7 @@ class Manager:
     keeper: KeeperClient
     changed: Callable[[Supervised], None]
     units: dict[str, Supervised] = attrs.Factory(dict)
+    vault: Vault = attrs.field(init=False)
     _scopes: dict[str, trio.CancelScope] = attrs.Factory(dict)
     _notes: Mapping[str, Any] = attrs.Factory(dict)
     _held: dict[str, dict[str, Any]] = attrs.Factory(dict)  # the keeper's records of agents
@@ -70,6 +74,9 @@ class Manager:
     _nursery: trio.Nursery | None = None
     _ending: bool = False
     _lists: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self.vault = Vault(self.paths)
 
     async def serve(
         self,
@@ -80,6 +87,9 @@ class Manager:
         """Supervise these units, and others as they are loaded, until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            for name, record in self._held.items():
+                if record["exited"] is None:
+                    nursery.start_soon(self.vault.fetch, name)
             for config in configs:
                 self._add(config)
             nursery.start_soon(self._stop_strangers)
@@ -123,10 +133,15 @@ class Manager:
         self._compare(supervised, self._held.get(supervised.name))
 
     async def _wait_brought(self, name: str) -> None:
-        brought = self._awaited.get(name)
-        if brought is not None and name not in self._held:
-            with trio.move_on_after(ADOPTION_SEC):
-                await brought.wait()
+        """Until the keeper holds it, or nobody is left to wait for. What a lost keeper said counts for nothing."""
+        while name not in self._held:
+            lists, brought = self._lists, self._awaited.get(name)
+            if brought is not None:
+                with trio.move_on_after(ADOPTION_SEC):
+                    await brought.wait()
+            await self.keeper.wait_up()
+            if lists == self._lists:
+                return
 
     def _compare(self, supervised: Supervised, record: dict[str, Any] | None) -> None:
         now, known = trio.current_time(), supervised.incarnation
@@ -137,7 +152,7 @@ class Manager:
         supervised.sidecar_pid = record["sidecar_pid"]
         if record["exited"] is None:
             supervised.present = record["incarnation"]
-            supervised.feed(Adopted(record["pid"], now - (time.time() - record["started_ts"]), now))
+            supervised.feed(Adopted(record["pid"], now - _age(record), now))
         elif supervised.unit.state in (State.RUNNING, State.STOPPING):
             self._ended(supervised, record)
         elif supervised.unit.state is State.STARTING:
@@ -179,12 +194,29 @@ class Manager:
 
     async def _keeper_replaced(self, supervised: Supervised, incarnation: int) -> None:
         """A new keeper knows only what sidecars bring. What it was asked to spawn itself is not missing there."""
+        lists = self._lists
         await self._wait_brought(supervised.name)
+        await self._bring(supervised.name)
+        if lists != self._lists:
+            return  # that keeper was lost too: the list of the next has begun this anew
         record = self._held.get(supervised.name)
         spawning = supervised.unit.state is State.STARTING or supervised.incarnation != incarnation
         if not spawning or (record is not None and record["exited"] is None):
             self._compare(supervised, record)
         await supervised.remember()
+
+    async def _bring(self, name: str) -> None:
+        """Neither keeper nor sidecar has its terminal: give the keeper ours."""
+        lists = self._lists
+        while name not in self._held and lists == self._lists:
+            try:
+                if not await self.vault.bring(name):
+                    return
+            except OSError as exc:
+                log.warning("%s: its terminal was not taken back: %s", name, exc)
+            # The keeper's word of it comes on the one connection on which its later words follow in order.
+            await trio.sleep(BRING_AGAIN_SEC)
+            await self.keeper.wait_up()
 
     def ending(self) -> None:
         """The keeper stops all agents now: no end of one is a reason to start it again."""
@@ -198,6 +230,7 @@ class Manager:
         match event["event"]:
             case "agent-exited":
                 self._held[name] = event
+                self.vault.ended(name, event["incarnation"])
                 if supervised is not None and event["incarnation"] == supervised.present:
                     self._ended(supervised, event)
                 elif supervised is None and self._nursery is not None:
@@ -209,15 +242,28 @@ class Manager:
                     brought.set()
                 if supervised is not None:  # however late it comes: what lives is the truth
                     self._compare(supervised, event)
+                self._fetch(name)
             case "sidecar-started" if supervised is not None:
+                self._note_sidecar(name, event["pid"])
                 supervised.sidecar_pid = event["pid"]
                 supervised.notify()
+                self._fetch(name)  # perhaps of a new incarnation
             case "sidecar-exited" if supervised is not None:
+                self._note_sidecar(name, None)
                 if supervised.sidecar_pid == event["pid"]:
                     supervised.sidecar_pid = None
-                if event["status"] != {"code": 0}:
+                if event["status"] not in ({"code": 0}, {"code": GIVES_WAY}):
                     about_it = about(agent=name)
                     log.warning("%s: sidecar %s ended: %s", name, event["pid"], event["status"], extra=about_it)
+
+    def _note_sidecar(self, name: str, pid: int | None) -> None:
+        """The record may be looked at again later."""
+        if name in self._held:
+            self._held[name] = {**self._held[name], "sidecar_pid": pid}
+
+    def _fetch(self, name: str) -> None:
+        if self._nursery is not None:
+            self._nursery.start_soon(self.vault.fetch, name)
 
     async def _release(self, name: str) -> None:
         self._held.pop(name, None)
@@ -319,6 +365,7 @@ class Manager:
                 "state": str(self.paths.state),
                 "scrollback_lines": config.terminal.scrollback_lines,
                 "started_ts": time.time(),
+                "started_at": time.monotonic(),
                 **size,
                 **stop,
                 "settings": sidecar_settings(config),
@@ -338,6 +385,13 @@ def sidecar_settings(config: UnitConfig) -> dict[str, Any]:
         "keyword": config.share.keyword,
         "keyword_names": config.share.names,
     }
+
+
+def _age(record: Mapping[str, Any]) -> float:
+    """Seconds that an agent has run. The wall clock may have been set meanwhile; older keepers have nothing else."""
+    if started_at := record.get("started_at"):
+        return time.monotonic() - float(started_at)
+    return max(0.0, time.time() - float(record["started_ts"]))
 
 
 def _remembered(config: UnitConfig, note: Mapping[str, Any] | None) -> tuple[Unit, int, dict[str, Any] | None]:

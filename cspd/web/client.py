@@ -4,7 +4,7 @@ It stands in the hub where a sidecar's link would. What was not acknowledged com
 is the inbox's doing, which gives everything open to every new link.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import attrs
@@ -26,6 +26,7 @@ class Client:
     activity: str | None = "unknown"
     activity_reason: str = "a program that takes its messages itself"
     attached: int = 0
+    inside: Collection[str] = ()  # it has no terminal
     here: Here | None = None
     run_id: str = ""  # a program: it is not an agent that starts and must be told who is there
     since: float = attrs.Factory(trio.current_time)
@@ -43,5 +44,5 @@ class Client:
     def cut(self) -> None:
         """Another connection takes the messages from now on; this one goes on listening."""
 
-    async def ask(self, method: str, params: Mapping[str, Any]) -> Any:
+    async def ask(self, method: str, params: Mapping[str, Any], answer_sec: float = 0.0) -> Any:
         raise CspError("not-active", f"agent: {self.agent}: is a program without a terminal")

@@ -35,6 +35,11 @@ class LineSplitter:
         self._hold(rest)
         return out
 
+    @property
+    def held(self) -> bytes:
+        """The beginning of a line whose end has not come yet."""
+        return bytes(self._held)
+
     def _hold(self, piece: bytes) -> None:
         if not self._skipped and len(self._held) + len(piece) <= self._limit:
             self._held += piece

@@ -8,6 +8,8 @@ from cspd.errors import CspError
 PROTOCOL = 1
 OLDEST = 1  # the oldest dialect that this version still speaks
 
+GIVES_WAY = 75  # exit status by which a sidecar asks the keeper for another one: it leaves nothing undone
+
 
 def check_protocol(theirs: object, who: str) -> int:
     """The dialect to speak with a peer that offers `theirs`; raises CspError("protocol") when there is none."""

@@ -295,6 +295,24 @@ async def test_messages_that_waited_too_long_expire(path: Path) -> None:
         assert len(hub.inboxes["bob"]) == 0
 
 
+@pytest.mark.parametrize(("jump_sec", "step"), [(-86400.0, "held"), (86400.0, "expired")])
+async def test_a_clock_that_is_set_ends_only_messages_whose_time_is_over_by_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch, jump_sec: float, step: str
+) -> None:
+    async with hub_at(path, "bob", expire_sec=1000.0) as hub:
+        posted = await hub.post("human", "bob", "hello")
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda: now + jump_sec)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hub.expire)
+            for _ in range(3):  # a look, its writing, and the sleep until the next
+                await trio.testing.wait_all_tasks_blocked(0.05)
+            nursery.cancel_scope.cancel()
+        again = await hub.post("human", "bob", "and again")  # time goes on from there
+        assert (await hub.store.message(posted["message_id"]))[1]["bob"].step == step
+        assert (await hub.store.message(again["message_id"]))[1]["bob"].step in ("accepted", "held")
+
+
 async def test_what_came_back_from_a_lost_sidecar_expires_too(path: Path) -> None:
     async with hub_at(path, "bob", expire_sec=0.05) as hub:
         sidecar = link(hub, "bob")

@@ -1,5 +1,6 @@
 """The keeper's records: what follows from each spawn, each end of an agent or sidecar, and each timer."""
 
+import json
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from cspd.keeper.registry import (
     Tell,
     TellSidecar,
 )
+from cspd.wire.version import GIVES_WAY
 
 pytestmark = pytest.mark.pure
 
@@ -208,3 +210,30 @@ def test_an_agent_that_is_started_anew_is_no_longer_awaited() -> None:
     registry = Registry(awaited={"bob"})
     registry.spawned(agent(), 0.0)
     assert registry.record()["awaited"] == []
+
+
+def test_a_sidecar_that_gives_way_is_followed_at_once_and_counts_as_no_death() -> None:
+    registry = running()
+    for _ in range(DRAIN_DEATHS_MAX + 2):
+        assert acts(registry.reaped(200, {"code": GIVES_WAY}, 1.0, 1.0)) == [ForkSidecar("bob")]
+        registry.sidecar_forked("bob", 200)
+    assert bob(registry).sidecar_deaths == []
+
+
+def test_a_sidecar_that_could_not_be_forked_is_owed() -> None:
+    registry = running()
+    registry.reaped(200, CRASHED, 1.0, 1.0)
+    (timer,) = registry.not_forked("bob", 1.0)
+    assert isinstance(timer, SetTimer)
+    assert registry.due(timer.at) == [ForkSidecar("bob")]
+
+
+def test_what_is_handed_over_is_read_back_whole_and_unknown_fields_are_ignored() -> None:
+    registry = running()
+    registry.notes["bob"] = {"unit": 1}
+    registry.awaited.add("alice")
+    plain = json.loads(json.dumps(registry.to_plain()))
+    assert Registry.from_plain(plain) == registry
+    plain["agents"][0]["a_field_of_the_future"] = 1
+    del plain["agents"][0]["started_at"]
+    assert Registry.from_plain(plain) == registry

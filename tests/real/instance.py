@@ -74,10 +74,13 @@ class Instance:
 
     def start(self) -> None:
         """Start cspd and wait until it answers."""
-        with open(self.root / "log", "ab") as log:
-            self.daemon = subprocess.Popen([sys.executable, "-m", "cspd.main"], env=self.env, stdout=log, stderr=log)
+        self.launch()
         eventually(self._listens, "cspd listens")
         self.call("daemon.status")  # answered as soon as it is ready
+
+    def launch(self) -> None:
+        with open(self.root / "log", "ab") as log:
+            self.daemon = subprocess.Popen([sys.executable, "-m", "cspd.main"], env=self.env, stdout=log, stderr=log)
 
     def _listens(self) -> bool:
         with socket.socket(socket.AF_UNIX) as sock:

@@ -76,6 +76,10 @@ class Outer:
         while select.select([self.fd], [], [], 0)[0] and self._read():
             pass
 
+    def read_once(self, patience_sec: float = 0.2) -> bool:
+        """Read once, if something comes in time; False when the command has ended."""
+        return not select.select([self.fd], [], [], patience_sec)[0] or self._read()
+
     def screen(self) -> str:
         return "\n".join(self.terminal.screen_lines())
 

@@ -16,6 +16,7 @@ import time
 import pytest
 from real.instance import PATIENCE_SEC, Instance, eventually
 from real.outer import Outer
+from real.person import press
 
 from cspd.wire.frames import FrameSplitter, Kind, frame
 from cspd.wire.version import PROTOCOL
@@ -321,3 +322,16 @@ def test_attaching_to_what_is_not_there_says_so(instance: Instance) -> None:
             assert outer.wait() == status
             assert word in outer.screen()
             assert time.monotonic() - began < PATIENCE_SEC
+
+
+def test_two_agents_may_not_show_each_other(instance: Instance) -> None:
+    for name in ("a", "b"):
+        instance.add(name, "bash", "--norc")
+        instance.wait_idle(name)
+    attach = f"{sys.executable} -m cspctl attach"
+    instance.call("chat.message", to="a", content=f"{attach} b")
+    eventually(lambda: instance.agent("b")["attached"] == 1, "b is shown in a")
+    press(instance.runtime / "agents" / "b.sock", f"{attach} a\r".encode(), rows=40, columns=120)
+    shown = instance.wait_screen("b", "it would show itself for ever")
+    assert "this is the terminal of b, which is shown in a" in " ".join(shown.split())
+    assert instance.agent("a")["attached"] == 0

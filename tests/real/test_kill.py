@@ -131,3 +131,24 @@ def test_keeper_and_cspd_killed_together_lose_no_agent(instance: Instance) -> No
     eventually(lambda: pids(instance) == before, "adopted, not started a second time")
     assert [agent["state"] for agent in instance.json("list")] == ["running", "running"]
     instance.ctl("send", "--to", "l", "--wait", "submitted", "--timeout", "30", "hello")
+
+
+def test_keeper_and_sidecar_killed_together_lose_no_agent_and_no_screen(instance: Instance) -> None:
+    """The third process that holds the terminal is cspd."""
+    before = two_agents(instance)
+    with attach(instance) as outer:
+        outer.type("echo mark-$((1+1))\r")
+        outer.until_shown("mark-2")
+        keeper, sidecar = instance.json("status")["keeper"]["pid"], instance.agent("sh")["sidecar"]["pid"]
+        os.kill(keeper, signal.SIGKILL)
+        os.kill(sidecar, signal.SIGKILL)
+        eventually(lambda: instance.json("status")["keeper"]["pid"] not in (0, keeper), "a new keeper")
+        eventually(lambda: instance.agent("sh")["attached"] == 1, "the terminal is back")
+        outer.type("echo on-$((1+1))\r")
+        outer.until_shown("on-2")
+        assert "mark-2" in outer.screen()
+    assert pids(instance) == before
+    assert [agent["restarts"] for agent in instance.json("list")] == [0, 0]
+    instance.ctl("send", "--to", "l", "--wait", "submitted", "--timeout", "30", "hello")
+    instance.ctl("stop", "sh", "l")
+    assert not any(alive(pid) for pid in before.values())

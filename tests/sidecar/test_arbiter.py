@@ -16,6 +16,7 @@ from cspd.sidecar.orders import (
     AgentEnded,
     Command,
     Fact,
+    HeldBack,
     HumanLine,
     HumanTyped,
     Look,
@@ -287,6 +288,19 @@ def test_a_pause_holds_and_its_end_releases() -> None:
     terminal.give(PausedSet(terminal.now, False))
     terminal.run(1)
     assert terminal.submitted == [TEXT]
+
+
+def test_a_sidecar_that_gives_way_begins_nothing_and_ends_what_it_began() -> None:
+    terminal = Terminal()
+    terminal.send()
+    terminal.give(HeldBack(terminal.now, True))
+    terminal.send("m2", "another message")
+    terminal.run(5)
+    assert terminal.submitted == [TEXT]
+    assert [(r.step, r.reason) for r in terminal.reports if r.message_id == "m2"][-1] == ("held", "starting")
+    terminal.give(HeldBack(terminal.now, False))
+    terminal.run(5)
+    assert terminal.submitted == [TEXT, "another message"]
 
 
 def test_a_screen_that_no_rule_knows_holds_as_unknown() -> None:

@@ -17,7 +17,7 @@ from cspd.errors import CspError
 from cspd.keeper.client import KeeperClient
 from cspd.paths import Paths
 from cspd.unit.machine import State
-from cspd.unit.manager import ADOPTION_SEC, Manager, agent_environment
+from cspd.unit.manager import ADOPTION_SEC, Manager, _age, agent_environment
 from cspd.unit.supervise import Supervised
 
 pytestmark = pytest.mark.virtual_time
@@ -67,6 +67,9 @@ class FakeKeeper:
             **{"exited": None, "exited_ts": None, "sidecar_pid": self.next_pid + 1000},
         }
         return self.agents[name]
+
+    async def wait_up(self) -> None:
+        pass
 
     async def tell(self, op: str, **fields: Any) -> None:
         if self.lost:
@@ -489,3 +492,14 @@ def test_an_agent_gets_cspds_environment_without_what_is_private_to_it(monkeypat
     assert not {"NOTIFY_SOCKET", "TMUX", "COLUMNS", "LISTEN_FDS"} & env.keys()
     assert (env["EDITOR"], env["EXTRA"], env["TERM"]) == ("ed", "1", "vt100")
     assert (env["CSP_AGENT"], env["CSP_ROOM"], env["CSP_SOCKET"]) == ("bob", "lobby", "/r/csp/cspd.sock")
+
+
+@pytest.mark.parametrize("jump_sec", [-86400.0, 86400.0])
+def test_the_age_of_an_agent_does_not_follow_a_clock_that_is_set(
+    jump_sec: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = {"started_ts": time.time() - 5.0, "started_at": time.monotonic() - 5.0}
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + jump_sec)
+    assert 5.0 <= _age(record) < 60.0
+    assert _age({"started_ts": now}) >= 0.0, "of an older keeper there is only the wall clock"

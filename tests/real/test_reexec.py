@@ -1,0 +1,174 @@
+"""`cspctl reexec`: an upgrade while agents run, messages are typed and a terminal is attached."""
+
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import attrs
+import pytest
+from real.instance import Instance, alive, eventually
+from real.outer import Outer
+
+import cspd
+
+pytestmark = pytest.mark.real
+
+LISTENER = ("bash", "--norc", "-c", 'trap : INT; while IFS= read -r -p "> " line; do printf "got<%s>\\n" "$line"; done')
+
+
+@attrs.define
+class Installed:
+    """A copy of CSP that the programs of an instance are executed from, and that can be changed beneath them."""
+
+    root: Path
+
+    def upgrade(self, version: str) -> None:
+        self.change("cspd/__init__.py", f'\n__version__ = "{version}"\n')
+
+    def change(self, file: str, text: str) -> None:
+        with open(self.root / file, "a") as f:
+            f.write(text)
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installed:
+    source = Path(cspd.__file__).parent.parent
+    for package in ("cspd", "cspctl"):
+        shutil.copytree(source / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)  # `python -m` looks there first
+    return Installed(tmp_path)
+
+
+@pytest.fixture
+def upgradable(installed: Installed, request: pytest.FixtureRequest) -> Instance:
+    made: Instance = request.getfixturevalue("instance")
+    return made
+
+
+def versions(instance: Instance) -> tuple[str, str]:
+    status = instance.call("daemon.status")
+    return status["cspd"]["version"], status["keeper"]["version"]
+
+
+def numbers(instance: Instance) -> dict[str, int]:
+    """Every process that an upgrade must keep."""
+    status = instance.call("daemon.status")
+    agents = {agent["name"]: agent["pid"] for agent in status["agents"]}
+    return {"cspd": status["cspd"]["pid"], "keeper": status["keeper"]["pid"], **agents}
+
+
+def sidecars(instance: Instance) -> dict[str, int]:
+    return {agent["name"]: agent["sidecar"]["pid"] for agent in instance.call("agent.list")}
+
+
+def test_an_upgrade_replaces_everything_but_the_agents_and_the_numbers_of_processes(
+    upgradable: Instance, installed: Installed
+) -> None:
+    upgradable.add("sh", "bash", "--norc")
+    upgradable.add("l", *LISTENER)
+    upgradable.wait_idle("sh")
+    upgradable.wait_idle("l")
+    before, old = numbers(upgradable), sidecars(upgradable)
+    with Outer([sys.executable, "-m", "cspctl", "attach", "sh"], upgradable.env) as outer:
+        outer.until_shown("$")
+        outer.type("echo one-$((1+0))\r")
+        outer.until_shown("one-1")
+        installed.upgrade("99.1")
+        said = upgradable.ctl("reexec").stdout
+        assert "-> 99.1" in said
+        assert "sidecars: 2 replaced" in said
+        assert versions(upgradable) == ("99.1", "99.1")
+        assert numbers(upgradable) == before
+        assert not set(old.values()) & set(sidecars(upgradable).values())
+        assert [agent["restarts"] for agent in upgradable.call("agent.list")] == [0, 0]
+        outer.type("echo two-$((1+1))\r")
+        outer.until_shown("two-2")
+        assert "one-1" in outer.screen(), "the screen was handed on"
+    upgradable.ctl("send", "--to", "l", "--wait", "submitted", "--timeout", "30", "hello")
+    upgradable.wait_screen("l", "got<hello>")
+    os.kill(before["l"], signal.SIGKILL)
+    eventually(lambda: upgradable.agent("l")["pid"] not in (None, before["l"]), "the keeper still reaps it")
+    assert upgradable.call("agent.get", name="l")["exit"]["signal"] == signal.SIGKILL
+
+
+def test_messages_on_their_way_are_neither_lost_nor_doubled_by_an_upgrade(
+    upgradable: Instance, installed: Installed
+) -> None:
+    upgradable.add("l", *LISTENER)
+    upgradable.wait_idle("l")
+    sent = [upgradable.call("chat.message", to="l", content=f"message {n}.")["message_id"] for n in range(8)]
+    installed.upgrade("99.1")
+    upgradable.ctl("reexec")
+    sent += [upgradable.call("chat.message", to="l", content=f"message {n}.")["message_id"] for n in range(8, 10)]
+    for message_id in sent:
+        done = upgradable.call("chat.wait", message_id=message_id, step="submitted", timeout_sec=60)
+        assert done["deliveries"]["l"]["step"] not in ("unknown", "refused")
+    upgradable.wait_screen("l", "got<message 9.>")
+    screen = upgradable.screen("l", "--scrollback")
+    assert [screen.count(f"got<message {n}.>") for n in range(10)] == [1] * 10
+
+
+def test_a_version_that_cannot_be_imported_changes_nothing(upgradable: Instance, installed: Installed) -> None:
+    upgradable.add("sh", "bash", "--norc")
+    upgradable.wait_idle("sh")
+    before, old = numbers(upgradable), sidecars(upgradable)
+    installed.upgrade("99.1")
+    installed.change("cspd/sidecar/arbiter.py", "\nthis is no Python\n")
+    refused = upgradable.ctl("reexec", check=False)
+    assert refused.returncode == 1
+    assert "keeper: the installed version cannot take over: SyntaxError" in refused.stderr
+    assert "goes on" in refused.stderr
+    assert (numbers(upgradable), sidecars(upgradable)) == (before, old)
+    assert "99.1" not in versions(upgradable)
+
+
+def test_a_version_that_does_not_understand_the_keepers_state_changes_nothing(
+    upgradable: Instance, installed: Installed
+) -> None:
+    before = numbers(upgradable)
+    installed.change("cspd/keeper/reexec.py", "\nFORMAT = 0\n")
+    refused = upgradable.ctl("reexec", check=False)
+    assert refused.returncode == 1
+    assert "this version reads 0" in refused.stderr
+    assert numbers(upgradable) == before
+
+
+def test_a_configuration_with_errors_is_told_before_anything_is_replaced(
+    upgradable: Instance, installed: Installed
+) -> None:
+    installed.upgrade("99.1")
+    (upgradable.root / "config" / "csp").mkdir(parents=True, exist_ok=True)
+    (upgradable.root / "config" / "csp" / "cspd.toml").write_text("colour = 1\n")
+    refused = upgradable.ctl("reexec", check=False)
+    assert refused.returncode == 1
+    assert "cspd.toml: colour: unknown key" in refused.stderr
+    assert "99.1" not in versions(upgradable)
+
+
+def test_agents_may_not_have_csp_replaced(upgradable: Instance) -> None:
+    upgradable.add("sh", "bash", "--norc")
+    upgradable.wait_idle("sh")
+    upgradable.call("chat.message", to="sh", content="cspctl reexec 2>&1 | head -1")
+    upgradable.wait_screen("sh", "only the person may")
+
+
+def test_a_keeper_that_took_over_ends_with_its_agents(upgradable: Instance) -> None:
+    upgradable.add("sh", "bash", "--norc")
+    upgradable.wait_idle("sh")
+    before = numbers(upgradable)
+    upgradable.ctl("reexec")
+    upgradable.stop()
+    eventually(lambda: not any(alive(pid) for pid in before.values()), "cspd, keeper and agent have ended")
+
+
+def test_a_sidecar_that_types_is_replaced_after_that(upgradable: Instance, installed: Installed) -> None:
+    """The program reads nothing for a while: the text stands typed, Enter is not yet proved."""
+    upgradable.add("slow", "bash", "--norc", "-c", 'read -p "> " a; sleep 2; read -p "> " b; echo "got<$b>"; sleep 99')
+    upgradable.wait_idle("slow")
+    message_id = upgradable.call("chat.message", to="slow", content="first line")["message_id"]
+    upgradable.ctl("reexec")
+    step = upgradable.call("chat.get", message_id=message_id)["deliveries"]["slow"]["step"]
+    assert step != "unknown"
