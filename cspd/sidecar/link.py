@@ -61,6 +61,7 @@ class UnitDoor:
 
 async def hello(peer: RpcPeer, introduction: dict[str, Any]) -> dict[str, Any]:
     welcome: dict[str, Any] = await peer.call("sidecar.hello", {"protocol": PROTOCOL, **introduction})
+    check_protocol(welcome.get("protocol"), "cspd")
     return welcome
 
 
@@ -155,7 +156,6 @@ class Link:
 
     async def _talk(self, peer: RpcPeer) -> None:
         answer = await self.door.enter(peer, self.session.introduction())
-        check_protocol(answer.get("protocol"), "cspd")
         self._peer, self._trouble = peer, ""
         self.session.welcomed(answer)
         while True:

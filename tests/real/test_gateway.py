@@ -170,6 +170,8 @@ def test_a_socket_that_the_service_manager_passes(instance: Instance) -> None:
         )
         eventually(lambda: "ready" in instance.log.rpartition("ending")[2], "cspd is ready")
         assert listens(instance) == where
+        instance.ctl("reexec")
+        assert listens(instance) == where, "passed on to the version that took over"
         assert ask(where, "GET", "/healthz") == (200, b"ok\n")
         instance.call("daemon.reload")
         assert ask(where, "GET", "/healthz") == (200, b"ok\n")
@@ -235,6 +237,8 @@ def test_the_examples_of_the_manual_are_what_cspd_answers(instance: Instance) ->
             actual = over_socket(instance, body)
         assert actual.keys() == response.keys(), actual
         fits(response, actual, names, request["method"])
+    assert shown[-1][0]["method"] == "daemon.reexec"
+    eventually(lambda: instance.log.count("ready: ") == 2, "the next version of cspd is there")
 
 
 def over_socket(instance: Instance, request: dict[str, Any]) -> dict[str, Any]:

@@ -1,45 +1,30 @@
 """`cspctl reexec`: an upgrade while agents run, messages are typed and a terminal is attached."""
 
 import os
-import shutil
+import re
 import signal
+import socket
 import sys
 from pathlib import Path
 
-import attrs
 import pytest
+from real.installed import Installed
 from real.instance import Instance, alive, eventually
 from real.outer import Outer
-
-import cspd
+from real.test_gateway import configure, room_token, websocket
+from real.test_recording import casts, record, text_of
 
 pytestmark = pytest.mark.real
 
 LISTENER = ("bash", "--norc", "-c", 'trap : INT; while IFS= read -r -p "> " line; do printf "got<%s>\\n" "$line"; done')
 
 
-@attrs.define
-class Installed:
-    """A copy of CSP that the programs of an instance are executed from, and that can be changed beneath them."""
-
-    root: Path
-
-    def upgrade(self, version: str) -> None:
-        self.change("cspd/__init__.py", f'\n__version__ = "{version}"\n')
-
-    def change(self, file: str, text: str) -> None:
-        with open(self.root / file, "a") as f:
-            f.write(text)
-
-
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installed:
-    source = Path(cspd.__file__).parent.parent
-    for package in ("cspd", "cspctl"):
-        shutil.copytree(source / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    made = Installed.copied(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)  # `python -m` looks there first
-    return Installed(tmp_path)
+    return made
 
 
 @pytest.fixture
@@ -172,3 +157,47 @@ def test_a_sidecar_that_types_is_replaced_after_that(upgradable: Instance, insta
     upgradable.ctl("reexec")
     step = upgradable.call("chat.get", message_id=message_id)["deliveries"]["slow"]["step"]
     assert step != "unknown"
+
+
+def test_a_recording_goes_on_in_another_file_and_nothing_is_missing(upgradable: Instance, installed: Installed) -> None:
+    """It prints all the time: what is read before the sidecar gives way is in the first file, the rest on the screen
+    that the second begins with, or behind it.
+    """
+    upgradable.add("a", "bash", "--norc", "-c", 'n=0; while :; do echo "line-$((n++))."; sleep 0.02; done')
+    record(upgradable, "a", "keep_files = 5")
+    eventually(lambda: casts(upgradable) and "line-30." in casts(upgradable)[0].read_text(), "it is recorded")
+    installed.upgrade("99.1")
+    assert "sidecars: 1 replaced" in upgradable.ctl("reexec").stdout
+    eventually(lambda: len(casts(upgradable)) == 2 and casts(upgradable)[1].read_text().count("line-") > 40, "goes on")
+    upgradable.ctl("stop", "a")
+    first, second = casts(upgradable)
+    numbers = [int(word) for word in re.findall(r"line-(\d+)\.", text_of(first) + text_of(second))]
+    seen = set(numbers)
+    assert seen >= set(range(numbers[0], max(numbers) + 1))
+
+
+def test_a_program_at_the_gateway_is_told_1001_and_comes_back_by_its_cursor(
+    upgradable: Instance, installed: Installed
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    where = configure(upgradable, listen=f"127.0.0.1:{port}")
+    follower, token = websocket(where, room_token(upgradable)), room_token(upgradable)
+    upgradable.call("chat.message", to="human", content="before")
+    installed.upgrade("99.1")
+    upgradable.ctl("reexec")
+    told = b""
+    while data := follower.recv(65536):
+        told += data
+    follower.close()
+    assert b"before" in told
+    assert b"\x03\xe9" in told[-100:], "going away"
+    assert room_token(upgradable) == token
+    cursor = max(map(int, re.findall(rb'"cursor": ?(\d+)', told)))
+    upgradable.call("chat.message", to="human", content="after")
+    with websocket(where, token, f"/events?since={cursor}") as again:
+        heard = b""
+        while b"after" not in heard:
+            heard += again.recv(65536)
+    assert b"before" not in heard
+    assert versions(upgradable) == ("99.1", "99.1")

@@ -14,6 +14,7 @@ from cspd.sidecar.spool import Spool
 from cspd.transport import RpcPeer
 from cspd.wire import rpc
 from cspd.wire.frames import Oversize
+from cspd.wire.version import PROTOCOL
 
 pytestmark = pytest.mark.virtual_time
 
@@ -75,7 +76,7 @@ class Cspd:
 
     def _answer(self, request: rpc.Request) -> object:
         if request.method == "sidecar.hello":
-            return {"settings": {}}
+            return {"protocol": PROTOCOL, "settings": {}}
         self.heard.append(request.params)
         outcome = self.answers.pop(0)
         if not self.answers:

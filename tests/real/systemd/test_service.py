@@ -1,9 +1,12 @@
 """The units as a person has them after `cspctl install`, under a real user manager."""
 
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from real.installed import Installed
 from real.instance import eventually
 from real.systemd.conftest import UserManager
 
@@ -133,6 +136,71 @@ def test_a_killed_keeper_comes_back_as_a_service_so_that_a_restart_of_cspd_stays
 
 def _keeper_of(systemd: UserManager) -> int:
     return int(json.loads(systemd.ctl("--json", "status").stdout)["keeper"]["pid"])
+
+
+def test_keeper_and_sidecar_killed_together_cost_no_agent(systemd: UserManager) -> None:
+    start(systemd, "alice")
+    before, keeper = systemd.agent_pid("alice"), systemd.pid(KEEPER)
+    sidecar = systemd.ctl("show", "alice", "-p", "sidecar.pid", "--value").stdout.strip()
+    systemd.run("kill", "-KILL", sidecar, keeper)
+    systemd.wait_other(KEEPER, keeper)
+    eventually(lambda: _has_other_sidecar(systemd, sidecar), "another sidecar", 60)
+    assert systemd.agent_pid("alice") == before
+    systemd.ctl("send", "--to", "alice", "--wait", "submitted", "--timeout", "30", "hello")
+
+
+def _has_other_sidecar(systemd: UserManager, before: str) -> bool:
+    shown = systemd.ctl("show", "alice", "-p", "sidecar.pid", "--value", check=False).stdout.strip()
+    return shown.isdigit() and shown != before
+
+
+@pytest.fixture
+def installed(systemd: UserManager) -> Iterator[Installed]:
+    made = Installed.copied(systemd.root / "installed")
+    systemd.settle(CSPD, f"[Service]\nEnvironment=PYTHONPATH={made.root}\nWatchdogSec=6s\n")
+    systemd.settle(KEEPER, f"[Service]\nEnvironment=PYTHONPATH={made.root}\nTimeoutStopSec=1s\n")
+    yield made
+    systemd.systemctl("stop", CSPD)
+    systemd.wait_state(KEEPER, "inactive")
+    shutil.rmtree(made.root)
+
+
+def test_a_reexec_keeps_processes_socket_watchdog_and_what_systemd_knows(
+    systemd: UserManager, installed: Installed
+) -> None:
+    start(systemd, "alice")
+    before = {unit: systemd.pid(unit) for unit in (CSPD, KEEPER)} | {"alice": systemd.agent_pid("alice")}
+    installed.upgrade("99.1")
+    assert "cspd: 0.1.0 -> 99.1" in systemd.ctl("reexec").stdout
+    status = json.loads(systemd.ctl("--json", "status").stdout)
+    assert (status["cspd"]["version"], status["keeper"]["version"]) == ("99.1", "99.1")
+    assert {unit: systemd.pid(unit) for unit in (CSPD, KEEPER)} | {"alice": systemd.agent_pid("alice")} == before
+    for unit in (CSPD, KEEPER):
+        assert systemd.property(unit, "ActiveState") == "active"
+        assert systemd.property(unit, "NRestarts") == "0"
+    assert systemd.property(CSPD, "StatusText") == "agents: 1 running"
+    signs = set[str]()
+    eventually(lambda: signs.add(systemd.property(CSPD, "WatchdogTimestampMonotonic")) or len(signs) > 3, "signs", 60)
+    assert systemd.pid(CSPD) == before[CSPD]
+    systemd.systemctl("restart", "--no-block", CSPD)
+    assert systemd.agent_pid("alice") == before["alice"], "clients wait at the socket that systemd holds"
+    assert systemd.pid(KEEPER) == before[KEEPER]
+
+
+def test_a_keeper_that_took_over_still_asks_systemd_for_the_time_that_agents_need(
+    systemd: UserManager, installed: Installed
+) -> None:
+    said = systemd.root / "said"
+    said.unlink(missing_ok=True)
+    write_agent(systemd, "slow", f"trap 'sleep 3; echo bye > {said}; exit' TERM", stop_sec=20.0)
+    systemd.systemctl("start", CSPD)
+    eventually(lambda: "up" in systemd.ctl("screen", "slow", check=False).stdout, "slow is up")
+    systemd.ctl("reexec")
+    systemd.systemctl("stop", CSPD)
+    systemd.wait_state(KEEPER, "inactive")
+    assert said.read_text() == "bye\n", "longer than TimeoutStopSec=, but within its own timeout"
+    assert systemd.property(KEEPER, "Result") == "success"
+    assert systemd.property(SOCKET, "ActiveState") == "inactive"
 
 
 def test_stop_ends_the_agents_each_in_its_own_time(systemd: UserManager) -> None:
