@@ -242,11 +242,11 @@ def _wiring(unit: UnitConfig, profile: Profile) -> str:
 
     if not unit.wire:
         return "hooks are switched off (wire = false)"
-    additions = wire(profile, list(unit.command), Place(unit.name, "", ()))
+    additions = wire(profile, list(unit.command), Place(unit.name, "", ("cspctl",)))
     if additions.why_not:
         return f"no hooks: {additions.why_not}"
     added = additions.arguments or additions.environment or additions.files
-    return "hooks are added" if added else "read from its screen only"
+    return "hooks and tools are added" if added else "read from its screen only"
 
 
 def _known_programs(paths: Paths) -> Iterator[Finding]:

@@ -87,9 +87,9 @@ class Assembly:
         self._keep("topic", room, topic)
         self._note(room, {"topic": topic})
 
-    def spoke(self, room: str, sender: str) -> None:
+    def spoke(self, room: str, sender: str, cause: str | None) -> None:
         if (floor := self.floors.get(room)) is not None:
-            floor.heard(sender, time.time())
+            floor.heard(sender, time.time(), cause)
             self._changed(room, floor)
 
     def turn_ended(self, agent: str, message_id: str) -> None:

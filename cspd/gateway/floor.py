@@ -80,9 +80,16 @@ class Floor:
         self.due_ts = now_ts + self.turn_sec * WARN_AT
         return [Called(self.speaker)]
 
-    def heard(self, name: str, now_ts: float) -> None:
-        """This member said something in the room."""
-        if name == self.speaker:
+    def heard(self, name: str, now_ts: float, cause: str | None = None) -> None:
+        """This member said something in the room; `cause` is what it was told, if that is known.
+
+        What it says of something else before it has read that it is its turn is no answer to that.
+        """
+        if name != self.speaker:
+            return
+        if cause is not None and cause != self.cue and not self.spoken:
+            self.early = True
+        else:
             self.spoken, self.due_ts = True, now_ts + SETTLE_SEC
 
     def called(self, cue: str, early: bool) -> None:
@@ -90,8 +97,8 @@ class Floor:
         self.cue, self.early = cue, early
 
     def turn_ended(self, name: str, message_id: str, now_ts: float) -> list[Command]:
-        """The program has come to rest: if it has spoken, that was its answer."""
-        answered = self.spoken or (self.early and message_id == self.cue)
+        """The program has come to rest from what it was told: if it has spoken, that was its answer."""
+        answered = message_id == self.cue and (self.spoken or self.early)
         return self.advance(now_ts) if name == self.speaker and answered else []
 
     def tick(self, now_ts: float, working: bool) -> list[Command]:

@@ -122,7 +122,9 @@ class Moderator:
             elif record.sender == HUMAN:
                 self._person_spoke(record)
             else:
-                self.assembly.spoke(record.room, record.sender)
+                self.assembly.spoke(
+                    record.room, record.sender, Chain.of(record.message_id, record.sender, record.meta).cause
+                )
         elif record.type == "delivery" and message is not None:
             cause = Cause.of(message.message_id, message.sender, message.meta)
             self.turns.stepped(record.agent, cause, record.data["step"], record.ts)

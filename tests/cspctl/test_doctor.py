@@ -85,7 +85,7 @@ def test_the_wiring_of_each_agent_is_said(look: Examine, tmp_path: Path, bin_dir
     put_agent(tmp_path, "own", 'command = ["claude", "--", "x"]\n')
     put_agent(tmp_path, "cat", 'command = ["cat"]\n')
     _, text = look()
-    assert "wired: claude, hooks are added" in text
+    assert "wired: claude, hooks and tools are added" in text
     assert "off: claude, hooks are switched off (wire = false)" in text
     assert "own: claude -- x, no hooks: the command has '--' already" in text
     assert "cat: cat, read from its screen only" in text

@@ -32,10 +32,21 @@ def test_only_the_speaker_and_the_chair_may_speak() -> None:
 
 def test_a_turn_is_over_when_the_speaker_has_spoken_and_its_program_rests() -> None:
     told = floor()
-    assert told.turn_ended("ann", "m", 1.0) == []  # it has said nothing yet
-    told.heard("ann", 2.0)
-    assert told.turn_ended("bob", "m", 3.0) == []
-    assert told.turn_ended("ann", "m", 3.0) == [Called("bob")]
+    told.called("cue", early=False)
+    assert told.turn_ended("ann", "cue", 1.0) == []  # it has said nothing yet
+    told.heard("ann", 2.0, "cue")
+    assert told.turn_ended("bob", "cue", 3.0) == []
+    assert told.turn_ended("ann", "cue", 3.0) == [Called("bob")]
+
+
+def test_what_a_speaker_says_of_something_else_before_it_knows_that_it_is_its_turn_is_no_answer() -> None:
+    told = floor()
+    told.called("cue", early=False)
+    told.heard("ann", 1.0, "what bob said")
+    assert told.turn_ended("ann", "what bob said", 1.5) == []
+    assert told.tick(1.0 + SETTLE_SEC, working=False) == []
+    told.heard("ann", 3.0, "cue")
+    assert told.turn_ended("ann", "cue", 4.0) == [Called("bob")]
 
 
 def test_a_speaker_may_be_content_with_what_it_had_said_before_its_turn() -> None:

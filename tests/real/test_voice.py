@@ -96,6 +96,8 @@ def test_a_file_that_is_displayed_is_said_to_nobody(room: Instance, way: str) ->
     room.wait_idle("alpha")
     with attach(room, "alpha") as outer:  # with all of its scrollback
         outer.until(lambda: outer.screen().strip(), "attached again")
+        # A look at it now: until one has seen it wait for input, what it prints belongs to the file.
+        eventually(lambda: room.call("agent.explain", name="alpha")["activity"] == "idle", "it waits for input")
         word = "echo" if command == SHELL else "print"
         outer.type(f"{word}{' ' if word == 'echo' else '('}'@be''ta: now I speak'{'' if word == 'echo' else ')'}\r")
         eventually(lambda: said(room), "its own words are heard")

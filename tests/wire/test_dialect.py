@@ -9,8 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import attrs
@@ -21,6 +22,7 @@ from real.instance import eventually
 from cspd.control.call import Caller, Services
 from cspd.control.methods import dispatch
 from cspd.errors import CspError
+from cspd.gateway.guests import Guests
 from cspd.gateway.history import open_history
 from cspd.gateway.hub import Agent, Hub
 from cspd.gateway.identity import Identity
@@ -65,6 +67,10 @@ class Units:
         return self.unit
 
 
+class NoGuests:
+    members: Mapping[str, Any] = MappingProxyType({})
+
+
 class Deaf:
     """The sidecar's end of a connection, of which only the requests matter."""
 
@@ -79,9 +85,9 @@ async def test_cspd_understands_an_old_sidecar(tmp_path: Path, extra: dict[str, 
         await hub.start(history)
         await hub.add_agent(Agent("a", "lobby", 1000.0, SETTINGS))
         posted = await hub.post("human", "a", "echo hello")
-        services = Services(
-            Paths(tmp_path, tmp_path, tmp_path), hub, cast(Manager, Units(Unit(77))), cast(Any, None), 0
-        )
+        paths, nothing = Paths(tmp_path, tmp_path, tmp_path), cast(Any, None)
+        guests = cast(Guests, NoGuests())
+        services = Services(paths, hub, cast(Manager, Units(Unit(77))), guests, nothing, nothing, 0)
         async with trio.open_nursery() as nursery:
             caller = Caller(Identity(), 77, cast(RpcPeer, Deaf()), nursery)
             for line in recorded("sidecar"):
