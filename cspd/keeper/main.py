@@ -70,7 +70,7 @@ def check_keeper(paths: Paths, state_fd: int) -> int:
 
 def _keeper_of(paths: Paths, state: Mapping[str, Any]) -> Keeper:
     registry = Registry.from_plain(state["registry"])
-    nofile, manager = (state["nofile"][0], state["nofile"][1]), Service(state["service"])
+    nofile, manager = (state["nofile"][0], state["nofile"][1]), Service(state.get("service", ""))
     return Keeper(paths, state["by_cspd"], nofile, state["lock"], registry, manager)
 
 

@@ -13,6 +13,7 @@ from real.instance import Instance, alive, eventually
 from real.outer import Outer
 from real.test_gateway import configure, room_token, websocket
 from real.test_recording import casts, record, text_of
+from real.test_run import run, wait_running
 
 pytestmark = pytest.mark.real
 
@@ -201,3 +202,20 @@ def test_a_program_at_the_gateway_is_told_1001_and_comes_back_by_its_cursor(
             heard += again.recv(65536)
     assert b"before" not in heard
     assert versions(upgradable) == ("99.1", "99.1")
+
+
+def test_a_guest_comes_back_with_the_sidecar_that_it_has(upgradable: Instance, installed: Installed) -> None:
+    with run(upgradable, "--name", "g", "--", *LISTENER) as outer:
+        before = wait_running(upgradable, "g")
+        installed.upgrade("99.1")
+        assert "sidecars: 0 replaced" in upgradable.ctl("reexec").stdout
+        after = wait_running(upgradable, "g")
+        assert (after["pid"], after["sidecar"]) == (before["pid"], before["sidecar"])
+        message_id = upgradable.call("chat.message", to="g", content="hello")["message_id"]
+
+        def typed() -> bool:
+            outer.read_some()
+            return bool(upgradable.call("chat.get", message_id=message_id)["deliveries"]["g"]["step"] == "submitted")
+
+        eventually(typed, "it was typed", 60)
+        outer.until_shown("got<hello>")
