@@ -4,15 +4,12 @@ Takes the lock, warms up what sidecars need, and runs `serve`. Started by cspd, 
 version before it, in the same process (`reexec`).
 """
 
-import fcntl
-import gc
 import logging
 import os
 import resource
 import signal
 import socket
 import sys
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +17,7 @@ from cspd import __version__
 from cspd.journal import log_here
 from cspd.keeper import reexec
 from cspd.keeper.registry import Registry
-from cspd.keeper.serve import Keeper
+from cspd.keeper.serve import Keeper, warm_up
 from cspd.keeper.spawn import become_subreaper, set_process_name
 from cspd.paths import Paths, make_private_dir
 from cspd.sd import Service, service
@@ -64,7 +61,7 @@ def check_keeper(paths: Paths, state_fd: int) -> int:
     """Could we take over? Imports what a keeper needs, and reads the state of the one that runs."""
     state = reexec.read_state(state_fd)
     _keeper_of(paths, state)
-    _warm_up()
+    warm_up(paths)
     return 0
 
 
@@ -77,7 +74,6 @@ def _keeper_of(paths: Paths, state: Mapping[str, Any]) -> Keeper:
 def _settle_in() -> socket.socket:
     set_process_name("csp-keeper")
     become_subreaper()
-    _warm_up()
     return _signals_to_socket()
 
 
@@ -90,26 +86,6 @@ def _serve(keeper: Keeper, listener: socket.socket, wakeup: socket.socket) -> in
             keeper.close()
             keeper.paths.keeper_socket.unlink(missing_ok=True)
     return 0
-
-
-def _take(lock: int, patience_sec: float) -> bool:
-    deadline = time.monotonic() + patience_sec
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(LOOK_SEC)  # nothing else is there to be done yet, and a blocking flock knows no end
-
-
-def _warm_up() -> None:
-    """Import what a sidecar needs, once: a forked one then starts in milliseconds and shares these pages."""
-    import cspd.sidecar.main  # noqa: F401  # imported for its effect
-
-    gc.collect()
-    gc.freeze()  # the collector would otherwise write into shared pages
 
 
 def _signals_to_socket() -> socket.socket:

@@ -70,6 +70,8 @@ class Keeper:
     _wakeup: socket.socket = attrs.field(init=False)
     _exchange: Exchange = attrs.field(init=False)
     _succession: Succession = attrs.field(init=False)
+    _due: dict[str, None] = attrs.Factory(dict)  # agents whose sidecar is forked once there is nothing else to do
+    _warm: bool = False  # what sidecars need is imported
     _timer: float | None = None
     _ending: dict[str, float] | None = None  # agent -> when SIGKILL follows; None: not ending
     _lonely_since: float = attrs.Factory(time.monotonic)
@@ -89,8 +91,11 @@ class Keeper:
         self._reap()  # before us another version may have run in this process
         self._perform(self.registry.due(time.monotonic()))
         while not self._done():
-            for key, mask in self._selector.select(self._patience()):
+            ready = self._selector.select(self._patience())
+            for key, mask in ready:
                 key.data(key.fileobj, mask)
+            if not ready:
+                self._at_leisure()
             now = time.monotonic()
             if self._timer is not None and self._timer <= now:
                 self._timer = None
@@ -100,11 +105,21 @@ class Keeper:
 
     def _patience(self) -> float | None:
         """Seconds until something must be looked at; None: only a descriptor can wake us."""
+        if self._due or not self._warm:
+            return 0.0
         check = self._succession.deadline
         deadlines = [at for at in (self._timer, check, *(self._ending or {}).values()) if at is not None]
         if self._lonely():
             deadlines.append(self._lonely_since + LONELY_SEC)
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+
+    def _at_leisure(self) -> None:
+        """Nobody waits for us. Agents come before their sidecars: fifty start in the time that five sidecars take."""
+        if not self._warm:
+            self._warm = True
+            warm_up(self.paths)
+        elif self._due:
+            self._fork_sidecar(next(iter(self._due)))
 
     def _lonely(self) -> bool:
         return self.by_cspd and not self._peers.members and not self.registry.living()
@@ -150,7 +165,7 @@ class Keeper:
                 case Tell(event):
                     self._peers.tell(event)
                 case ForkSidecar(name):
-                    self._fork_sidecar(name)
+                    self._due[name] = None
                 case SetTimer(at):
                     self._timer = at if self._timer is None else min(self._timer, at)
                 case TellSidecar(name, message):
@@ -161,6 +176,9 @@ class Keeper:
                     self._held.close_terminal(name)
 
     def _fork_sidecar(self, name: str) -> None:
+        self._due.pop(name, None)
+        if name not in self._held.terminals:
+            return  # the unit was removed meanwhile
         try:
             pid = self._try_fork_sidecar(name)
         except OSError as exc:
@@ -232,6 +250,8 @@ class Keeper:
     # ------------------------------------------------------------------ the installed version takes over
 
     def _state(self) -> dict[str, Any]:
+        for name in list(self._due):
+            self._fork_sidecar(name)
         peers = self._peers.to_plain()
         sockets = [self._listener.fileno(), *(each["fd"] for each in peers)]
         return {
@@ -303,6 +323,8 @@ class Keeper:
         if name not in self._held.listeners:
             self._held.listeners[name] = listening_socket(self.paths.agent_socket(name))
             self._held.listeners[name].setblocking(False)
+        if name in self._due:
+            self._fork_sidecar(name)  # of the one before: it drains what that one has said
         size = (request["rows"], request["columns"])
         try:
             pid, terminal = fork_agent(request["argv"], request["env"], request["cwd"], *size, self.nofile)
@@ -346,6 +368,13 @@ class Keeper:
         del self.registry.agents[name]
         self.registry.notes.pop(name, None)
         return {}
+
+
+def warm_up(paths: Paths) -> None:
+    """Import what a sidecar needs, once: a forked one then starts in milliseconds and shares these pages."""
+    from cspd.sidecar.warm import warm_up as warm_sidecars_up
+
+    warm_sidecars_up(paths)
 
 
 def _sidecar_program(spec: dict[str, Any], fds: dict[str, int]) -> Callable[[], int]:

@@ -4,6 +4,7 @@ What stands in them is `read`'s to judge. A broken one is said in the log, and t
 """
 
 import logging
+from functools import lru_cache
 from pathlib import Path
 
 from cspd.errors import CspError
@@ -38,7 +39,13 @@ def find_profile(name: str, paths: Paths) -> Profile:
 def examine_profile(name: str, paths: Paths) -> tuple[Profile, str]:
     """The profile that counts, and why it is not the one of this name, or ""."""
     try:
-        return read_profile(name, profile_texts(paths)), ""
+        return _read(name, tuple(profile_texts(paths).items())), ""
     except CspError as exc:
         default = read_profile("default", {"default": (SHIPPED / "default.toml").read_text()})
         return default, f"{exc}: the default profile is used"
+
+
+@lru_cache(maxsize=32)
+def _read(name: str, texts: tuple[tuple[str, str], ...]) -> Profile:
+    """Once for as long as the files say the same; a sidecar finds those of before its fork read already."""
+    return read_profile(name, dict(texts))
