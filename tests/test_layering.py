@@ -51,8 +51,7 @@ MAY_IMPORT = {
     "cspd.transport": WIRE,
     "cspd.keeper.client": TRANSPORT,
     "cspd.keeper.vault": TRANSPORT,
-    "cspd.keeper.*": TRANSPORT
-    | {"cspd.sidecar.main", "cspd.sidecar.warm"},  # which a forked child runs; see the test of it below
+    "cspd.keeper.*": TRANSPORT | {"cspd.sidecar.main", "cspd.sidecar.warm"},  # of its children
     "cspd.unit.*": TRANSPORT | {"cspd.config", "cspd.profiles.*", "cspd.keeper.client", "cspd.keeper.vault"},
     "cspd.gateway.*": TRANSPORT,
     # a program of its own: what cspd and the keeper do for a unit, it does for itself

@@ -4,12 +4,14 @@ Takes the lock, warms up what sidecars need, and runs `serve`. Started by cspd, 
 version before it, in the same process (`reexec`).
 """
 
+import fcntl
 import logging
 import os
 import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -86,6 +88,18 @@ def _serve(keeper: Keeper, listener: socket.socket, wakeup: socket.socket) -> in
             keeper.close()
             keeper.paths.keeper_socket.unlink(missing_ok=True)
     return 0
+
+
+def _take(lock: int, patience_sec: float) -> bool:
+    deadline = time.monotonic() + patience_sec
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(LOOK_SEC)  # nothing else is there to be done yet, and a blocking flock knows no end
 
 
 def _signals_to_socket() -> socket.socket:
