@@ -51,6 +51,7 @@ LONELY_SEC = 60.0  # a keeper that cspd started, without agents and without cspd
 CLOSE_SEC = 2.0
 RELEASE_SEC = 0.3
 KILL_AGAIN_SEC = 1.0  # should a fork have slipped through SIGKILL to a session
+LEISURE_SEC = 0.02  # nobody has asked anything for so long: cspd asks for many agents in a row
 
 
 @attrs.define(eq=False)
@@ -71,6 +72,7 @@ class Keeper:
     _exchange: Exchange = attrs.field(init=False)
     _succession: Succession = attrs.field(init=False)
     _due: dict[str, None] = attrs.Factory(dict)  # agents whose sidecar is forked once there is nothing else to do
+    _leisure: bool = False
     _warm: bool = False  # what sidecars need is imported
     _timer: float | None = None
     _ending: dict[str, float] | None = None  # agent -> when SIGKILL follows; None: not ending
@@ -94,7 +96,8 @@ class Keeper:
             ready = self._selector.select(self._patience())
             for key, mask in ready:
                 key.data(key.fileobj, mask)
-            if not ready:
+            self._leisure = not ready
+            if self._leisure:
                 self._at_leisure()
             now = time.monotonic()
             if self._timer is not None and self._timer <= now:
@@ -105,10 +108,10 @@ class Keeper:
 
     def _patience(self) -> float | None:
         """Seconds until something must be looked at; None: only a descriptor can wake us."""
-        if self._due or not self._warm:
-            return 0.0
         check = self._succession.deadline
         deadlines = [at for at in (self._timer, check, *(self._ending or {}).values()) if at is not None]
+        if self._due or not self._warm:
+            deadlines.append(time.monotonic() + (0.0 if self._leisure else LEISURE_SEC))
         if self._lonely():
             deadlines.append(self._lonely_since + LONELY_SEC)
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None

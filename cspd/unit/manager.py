@@ -47,7 +47,7 @@ PRIVATE_ENVIRONMENT = (
     *("CSP_AGENT", "CSP_ROOM", "CSP_SOCKET"),
 )
 BRING_AGAIN_SEC = 0.1
-ADOPTION_SEC = 5.0  # for sidecars to find a new keeper; they look for it every tenth of a second
+ADOPTION_SEC = 30.0  # for a sidecar that is known to live to find a new keeper; on a busy machine some seconds
 
 
 def agent_environment(config: UnitConfig, control_socket: str) -> dict[str, str]:
