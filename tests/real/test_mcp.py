@@ -14,6 +14,8 @@ import pytest
 import trio
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.stdio import stdio_client
+from mcp.client.streamable_http import create_mcp_http_client, streamable_http_client
+from real.gateway import ask, configure, room_token
 from real.instance import Instance
 
 pytestmark = pytest.mark.real
@@ -270,3 +272,21 @@ def test_a_waiting_server_is_small(instance: Instance) -> None:
         rollup = Path(f"/proc/{raw.process.pid}/smaps_rollup").read_text()
     private = sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Private"))
     assert private < 8 * 1024, f"{private} kB"
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_registered_program_has_the_same_tools_over_http(instance: Instance, mode: str) -> None:
+    instance.add("bob", "bash", "--norc")
+    where = await trio.to_thread.run_sync(configure, instance)
+    _, told = ask(where, "POST", "/register", {"name": "planner"}, room_token(instance))
+    with trio.fail_after(PATIENCE_SEC):
+        async with (
+            create_mcp_http_client(headers={"Authorization": f"Bearer {told['token']}"}) as http,
+            Client(streamable_http_client(f"http://{where}/mcp", http_client=http), mode=mode) as client,
+        ):
+            assert client.protocol_version == MODES[mode]
+            assert "send_message" in [tool.name for tool in (await client.list_tools()).tools]
+            result = await client.call_tool("send_message", {"to": "bob", "content": "by HTTP"})
+            assert not result.is_error
+            assert "nobody" in failure(await client.call_tool("send_message", {"to": "nobody", "content": "x"}))
+    assert [(message["from"], message["content"]) for message in said(instance)] == [("planner", "by HTTP")]
