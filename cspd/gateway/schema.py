@@ -1,4 +1,4 @@
-"""What lies in history.db: records, tables, and all SQL that writes or reads them; plain blocking SQLite.
+"""What lies in history.db: records, and all SQL that writes or reads them; plain blocking SQLite.
 
 Messages, steps and events share one cursor space: a message's `seq` is the cursor of its own event. When and
 in which thread something is written is decided by `history`; what a step means, by `room` and `inbox`.
@@ -15,57 +15,13 @@ from typing import Any
 import attrs
 
 from cspd.errors import CspError
+from cspd.gateway.tables import IS_OPEN, TABLES, UPGRADES, VERSION
 from cspd.paths import make_private_dir
 
 OPEN_STEPS = ("accepted", "held", "typing", "echoed")  # every other step is final
 CHECK_MAX = 256 << 20  # bytes; checking costs about 0.5 s a GB from a warm cache, too long for a restart in a second
 PREFIX_MIN = 6  # characters of a message id that may stand for the whole
 FORGET_SLICE = 1000  # rows deleted in one transaction, so that appends never wait long behind retention
-
-_OPEN = "step in ('accepted', 'held', 'typing', 'echoed')"  # the same text as in the index, or it is not used
-
-# By the version that they make of the one before it; what was released is never changed, only added to.
-TABLES = (
-    """create table event(cursor integer primary key, ts real not null, type text not null,
-       room text not null, agent text not null, seq integer, data text not null)""",
-    """create table message(seq integer primary key, message_id text not null unique, room text not null,
-       sender text not null, recipients text not null, content text not null, meta text not null,
-       kind text not null, ts real not null)""",
-    """create table delivery(seq integer not null references message on delete cascade, agent text not null,
-       step text not null, reason text not null, ts real not null, primary key(seq, agent)) without rowid""",
-    "create table member(room text not null, agent text not null, primary key(room, agent)) without rowid",
-    "create table paused(scope text not null, name text not null, primary key(scope, name)) without rowid",
-    "create index event_seq on event(seq) where seq is not null",
-    "create index message_room on message(room, seq, kind)",
-    f"create index delivery_open on delivery(agent, seq) where {_OPEN}",
-    # trigrams: substrings of three or more characters by index, in any script
-    """create virtual table message_fts using fts5(content, content='message', content_rowid='seq',
-       tokenize='trigram')""",
-    """create trigger message_added after insert on message begin
-       insert into message_fts(rowid, content) values (new.seq, new.content); end""",
-    """create trigger message_removed after delete on message begin
-       insert into message_fts(message_fts, rowid, content) values ('delete', old.seq, old.content); end""",
-)
-
-# What later versions added, in order: the first takes a file of version 1 to version 2. Only ever added to.
-UPGRADES: tuple[tuple[str, ...], ...] = (
-    (
-        """create table guest(name text primary key, room text not null, capabilities text not null,
-           local integer not null, ts real not null) without rowid""",
-    ),
-    (
-        # the highest cursor that `forget` has deleted: whoever asks for what came behind a lower one missed something
-        "create table forgotten(cursor integer not null)",
-        "insert into forgotten values (0)",
-        # `hash`: SHA-256 in hex of what the agent holds
-        "create table token(hash text primary key, agent text not null, made_ts real not null) without rowid",
-    ),
-    (
-        # small states of the pure cores, whole and as JSON: what the loop guard has stopped, whose turn it is in a room
-        "create table kept(name text primary key, value text not null) without rowid",
-    ),
-)
-VERSION = 1 + len(UPGRADES)
 
 
 @attrs.frozen
@@ -281,7 +237,7 @@ def forget(db: sqlite3.Connection, before_ts: float) -> tuple[int, int]:
     """
     rows = db.execute(
         f"""select cursor, type from event where ts < ? and cursor < (select max(cursor) from event)
-            and not exists (select 1 from delivery where delivery.seq = event.seq and {_OPEN})
+            and not exists (select 1 from delivery where delivery.seq = event.seq and {IS_OPEN})
             order by cursor limit ?""",
         (before_ts, FORGET_SLICE),
     ).fetchall()
@@ -352,21 +308,21 @@ def select_events(db: sqlite3.Connection, since: int, limit: int, room: str | No
 def select_pending(db: sqlite3.Connection, agent: str) -> list[tuple[Message, Delivery]]:
     rows = db.execute(
         f"""select m.*, d.agent, d.step, d.reason, d.ts from delivery d join message m using(seq)
-            where d.agent = ? and d.{_OPEN} order by d.seq""",
+            where d.agent = ? and d.{IS_OPEN} order by d.seq""",
         (agent,),
     ).fetchall()
     return [(_message(row), Delivery(*row[9:])) for row in rows]
 
 
 def select_pending_counts(db: sqlite3.Connection) -> dict[str, int]:
-    return dict(db.execute(f"select agent, count(*) from delivery where {_OPEN} group by agent").fetchall())
+    return dict(db.execute(f"select agent, count(*) from delivery where {IS_OPEN} group by agent").fetchall())
 
 
 def select_counts(db: sqlite3.Connection, room: str) -> dict[str, int]:
     messages, inputs, systems, last_seq, pending = db.execute(
         f"""select count(*) filter (where kind = 'message'), count(*) filter (where kind = 'input'),
             count(*) filter (where kind = 'system'), coalesce(max(seq), 0),
-            (select count(*) from delivery d join message m using(seq) where d.{_OPEN} and m.room = :room)
+            (select count(*) from delivery d join message m using(seq) where d.{IS_OPEN} and m.room = :room)
             from message where room = :room""",
         {"room": room},
     ).fetchone()

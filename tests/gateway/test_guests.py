@@ -13,7 +13,7 @@ import trio.testing
 
 from cspd.errors import CspError
 from cspd.gateway import guests as guests_module
-from cspd.gateway import schema
+from cspd.gateway import schema, tables
 from cspd.gateway.guestbook import GuestRecord
 from cspd.gateway.guests import Guest, Guests
 from cspd.gateway.history import History, Message, open_history
@@ -196,13 +196,13 @@ async def test_waiting_for_a_guest_ends_with_its_change(path: Path) -> None:
 def test_a_file_of_version_1_is_taken_over(tmp_path: Path) -> None:
     path = tmp_path / "history.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        for table in schema.TABLES:
+        for table in tables.TABLES:
             db.execute(table)
         db.execute("pragma user_version=1")
         db.execute("insert into paused values ('agent', 'bob')")
     db, aside = schema.open_database(path, 1.0)
     with closing(db):
         assert aside is None
-        assert db.execute("pragma user_version").fetchone() == (schema.VERSION,)
+        assert db.execute("pragma user_version").fetchone() == (tables.VERSION,)
         assert schema.select_paused(db) == {("agent", "bob")}
         assert db.execute("select count(*) from guest").fetchone() == (0,)

@@ -16,7 +16,7 @@ import trio
 
 from cspd.errors import CspError
 from cspd.gateway import history as history_module
-from cspd.gateway import schema
+from cspd.gateway import tables
 from cspd.gateway.history import Accepted, Delivery, Event, History, Message, as_event, open_history
 
 pytestmark = pytest.mark.real
@@ -269,7 +269,7 @@ async def test_what_is_pending_comes_in_order_and_without_final_steps(path: Path
 async def test_what_is_pending_is_found_by_the_index_of_open_deliveries(path: Path) -> None:
     async with open_history(path):
         pass
-    plan = f"explain query plan select agent, count(*) from delivery where {schema._OPEN} group by agent"
+    plan = f"explain query plan select agent, count(*) from delivery where {tables.IS_OPEN} group by agent"
     assert "delivery_open" in str(on_disk(path, plan))
 
 
