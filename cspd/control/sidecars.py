@@ -11,6 +11,7 @@ from cspd.control.guests import check_sidecar
 from cspd.control.params import Params
 from cspd.errors import CspError
 from cspd.gateway.guests import Guest
+from cspd.gateway.identity import Identity
 from cspd.gateway.inbox import InHand
 from cspd.gateway.link import Here, Link, way_round
 from cspd.unit.supervise import Supervised
@@ -41,6 +42,8 @@ def sidecar_hello(services: Services, caller: Caller, params: Params) -> Any:
             link.here = Here(agent_pid, caller.pid) if caller.pid and agent_pid else None
         else:
             await _keepers_word(member, caller)
+            # When it connected, that word may not have been here yet, and nobody could tell whose process it is.
+            caller.identity, caller.unidentified = Identity(name, sidecar=True), None
         caller.link = link
         caller.nursery.start_soon(link.run)
         welcome = services.hub.link(link, in_hand)

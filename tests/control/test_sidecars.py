@@ -15,6 +15,7 @@ from cspd.gateway.history import open_history
 from cspd.gateway.hub import Agent, Hub
 from cspd.gateway.identity import Identity
 from cspd.wire.said import message_id_of
+from cspd.wire.version import PROTOCOL
 
 pytestmark = pytest.mark.real
 
@@ -41,3 +42,28 @@ async def test_what_a_sidecar_says_again_is_stored_once(tmp_path: Path) -> None:
                 await sidecars.sidecar_said(services, caller, Params({"to": "bob", "content": "of an old sidecar"}))
             stored = [message.content for message, _ in await history.messages()]
     assert stored == ["hello", "typed", "hello", "of an old sidecar", "of an old sidecar"]
+
+
+async def test_a_sidecar_that_connects_before_the_keepers_word_of_it_is_believed_from_that_word_on(
+    tmp_path: Path,
+) -> None:
+    async def word(condition: Any) -> None:
+        unit.sidecar_pid = 7
+        assert condition()
+
+    unit = SimpleNamespace(name="alice", sidecar_pid=None, notify=lambda: None, wait_until=word)
+    hub = Hub()
+    with trio.fail_after(30):
+        async with (
+            open_history(tmp_path / "history.db", on_commit=hub.committed) as history,
+            trio.open_nursery() as nursery,
+        ):
+            await hub.start(history)
+            await hub.add_agent(Agent("alice", "lobby", 1000.0, {}))
+            services = cast(Services, SimpleNamespace(hub=hub, member=lambda name: unit))
+            caller = Caller(Identity(), 7, cast(Any, None), nursery)
+            caller.unidentified = CspError("not-identified", "sender: its agent cannot be told")
+            hello = {"protocol": PROTOCOL, "name": "alice", "incarnation": 1, "ledger": []}
+            await sidecars.sidecar_hello(services, caller, Params(hello))
+            nursery.cancel_scope.cancel()
+    assert (caller.identity, caller.unidentified) == (Identity("alice", sidecar=True), None)

@@ -85,8 +85,8 @@ def test_autostart_decides_what_runs_after_a_fresh_start(instance: Instance) -> 
     instance.ctl("disable", "off")
     instance.stop()
     instance.start()
-    states = {agent["name"]: agent["state"] for agent in instance.json("list")}
-    assert states == {"on": "running", "off": "inactive"}
+    instance.ctl("wait", "on", "--for", "running", "--timeout", "30")
+    assert instance.agent("off")["state"] == "inactive"
 
 
 def test_a_unit_stopped_by_hand_stays_stopped_when_cspd_comes_back(instance: Instance) -> None:

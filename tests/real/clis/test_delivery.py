@@ -12,6 +12,8 @@ from real.instance import eventually
 from cspd.paths import Paths
 from cspd.profiles.find import find_profile
 
+LOOKS_SEC = 0.1  # a person, at what is shown, before Enter: gemini leaves out what it has drawn in the same moment
+
 pytestmark = [pytest.mark.real, pytest.mark.clis]
 
 
@@ -73,6 +75,7 @@ def test_a_persons_draft_is_neither_joined_nor_lost(agent: Agent) -> None:
         assert "a message" not in outer.screen()
         outer.type(" that goes on")
         outer.until_shown("a draft of the person that goes on")
+        time.sleep(LOOKS_SEC)
         outer.type("\r")
         agent.wait(message_id, *DONE)
     assert agent.wait_received(2) == ["a draft of the person that goes on", HEADER + "a message"]
@@ -88,7 +91,7 @@ def test_the_keys_of_a_person_who_types_all_the_time_arrive_complete_and_in_orde
                 outer.type(char)
                 time.sleep(0.03)  # a fast typist
             outer.until_shown(line)
-            time.sleep(0.1)  # so long a person looks at it: gemini leaves out what it has drawn in the same moment
+            time.sleep(LOOKS_SEC)
             outer.type("\r")
             agent.wait_received(1 + lines.index(line))
         for message_id in ids:
