@@ -57,7 +57,10 @@ def voices(config: UnitConfig, profile: Profile) -> How:
     """How this agent can speak; what CSP only hopes for is left out."""
     hooked = config.wire and Hook.END in profile.hooks.values()
     heard = config.share.keywords and (hooked or profile.keywords is Keywords.LINES)
-    return How(keyword=config.share.keyword if heard else "")
+    # Who has the tool is told of nothing else: codex's sandbox lets no command connect. gemini has it when its person
+    # has linked it, which nobody tells us.
+    tool = config.wire and bool(profile.wiring.mcp_server) and not profile.wiring.once.command
+    return How(tool=tool, command=not tool, keyword=config.share.keyword if heard else "")
 
 
 def guest_agent(guest: GuestRecord, paths: Paths) -> Agent:
