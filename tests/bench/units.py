@@ -127,12 +127,25 @@ def start_many(results: Results, rounds: int) -> None:
             row.add("csp", took * 1e3)
             if number:
                 continue
-            time.sleep(3.0)  # the last looks at fresh screens
-            processes = ours(made, heard)
+            processes = settled(made, heard)
             memory.add("csp", proportional_kb(processes) / 1024 / MANY)
             before = wake_ups(processes)
             time.sleep(IDLE_SEC)  # doing nothing is what is measured
             idle.add("csp", (wake_ups(processes) - before) / IDLE_SEC)
+
+
+def settled(made: Instance, heard: Reports) -> list[int]:
+    """The processes of CSP, once none has been woken for a second: fresh screens are looked at for some time."""
+    before = -1
+
+    def quiet() -> bool:
+        nonlocal before
+        last, before = before, wake_ups(ours(made, heard))
+        time.sleep(1.0)  # between two counts
+        return last == before
+
+    eventually(quiet, "nothing happens any more", 60.0)
+    return ours(made, heard)
 
 
 def restart(results: Results, rounds: int) -> None:
