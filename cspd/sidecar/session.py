@@ -147,8 +147,9 @@ class Session:
 
     def _listen(self, data: bytes) -> None:
         if self.voice.by_lines:
-            jobs = self.profile.own_words_only and self.sight.ran_a_job()
-            listening = not self.terminal.alternate and self.sight.in_foreground() and not jobs
+            # In this order: a shell takes its terminal back after it has waited for the job, never before.
+            own = self.sight.in_foreground() and not (self.profile.own_words_only and self.sight.ran_a_job())
+            listening = own and not self.terminal.alternate
             self._speak(self.voice.output(data, trio.current_time(), listening=listening))
 
     def say(self, method: str, params: dict[str, Any]) -> None:

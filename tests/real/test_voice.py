@@ -165,6 +165,7 @@ def test_a_name_that_nobody_has_is_told_to_the_person_once_and_to_no_agent(room:
     assert said(room) == [("alpha", "beta", "and you")]
     with Outer([sys.executable, "-m", "cspctl", "watch", "--since", "0"], room.env, columns=150) as watch:
         watch.until_shown("and you")
+        watch.until_shown("not heard")
         told = [line for line in watch.screen().splitlines() if "not heard" in line]
     assert len(told) == 1
     assert told[0].endswith("alpha: named 'betta' and was not heard: agent: 'betta': not known (did you mean 'beta'?)")
