@@ -1,5 +1,6 @@
 """A keyword in the answer of a real CLI reaches the model of another one; what its tools display reaches nobody."""
 
+import contextlib
 import json
 import sys
 import uuid
@@ -9,6 +10,7 @@ import pytest
 from real.clis import install
 from real.clis.agents import DONE, Agent, Offline
 from real.instance import eventually
+from real.outer import Outer
 
 pytestmark = [pytest.mark.real, pytest.mark.clis]
 
@@ -63,6 +65,19 @@ def test_a_keyword_in_the_answer_of_one_is_a_turn_of_another(instance: Offline, 
     assert other.instance.agent(other.name)["activity"] != "dialog"
 
 
+def closed_again(agent: Agent, outer: Outer) -> bool:
+    """Is what Control-O opened closed? A key that comes while the CLI draws for another size is lost: once more."""
+    outer.type("\x0f")
+    with contextlib.suppress(pytest.fail.Exception):
+        eventually(
+            lambda: agent.instance.call("agent.explain", name=agent.name)["activity"] == "idle",
+            "its input is back",
+            4.0,
+        )
+        return True
+    return False
+
+
 def test_a_file_that_a_tool_displays_is_said_to_nobody(agent: Agent) -> None:
     agent.instance.add("beta", "cat")
     lines = [f"@{'beta' if n % 2 else 'all'}: line {n} of the file" for n in range(LINES)]
@@ -77,8 +92,7 @@ def test_a_file_that_a_tool_displays_is_said_to_nobody(agent: Agent) -> None:
         outer.type("\x0f")  # more of what the tool displayed, in claude and gemini
         outer.resize(80, 24)
         outer.resize(120, 40)
-        outer.type("\x0f")
-    agent.wait_for("idle")
+        eventually(lambda: closed_again(agent, outer), "its input is back")
     with agent.attach() as outer:
         outer.until(lambda: outer.screen().strip(), "attached again")
     agent.wait(agent.send("mock: say @beta: now I speak"), "turn_ended")
