@@ -182,7 +182,7 @@ class Pipe:
         """None when there was a cspd in time."""
         deadline = time.monotonic() + (START_PATIENCE_SEC if method in START else PATIENCE_SEC)
         while time.monotonic() < deadline and not isinstance(problem, PermissionError):
-            time.sleep(RETRY_SEC)
+            time.sleep(RETRY_SEC)  # nothing announces that cspd is back
             try:
                 self._send(line)
                 return None

@@ -89,7 +89,7 @@ def _follow_states(call: Call) -> int:
             cspd.call("events.subscribe", {})
             last = ""
             while True:
-                time.sleep(SETTLE_SEC)
+                time.sleep(SETTLE_SEC)  # what changes together is shown together
                 line = panes.states_line(cspd.call("agent.list", {}))
                 if line != last:
                     print(line, flush=True)

@@ -61,7 +61,7 @@ def measure(both: BothWays, net: FarAway, count: int, cut_sec: float) -> list[st
     def accident() -> None:
         nonlocal mended_at
         net.cut()
-        time.sleep(cut_sec)
+        time.sleep(cut_sec)  # so long the line is cut
         net.mend()
         mended_at = time.monotonic()
 

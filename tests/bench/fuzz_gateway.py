@@ -67,7 +67,7 @@ def half_open(port: int, token: str, until: float) -> None:
         sock = connect(port)
         sock.sendall(b"GET /agents HTTP/1.1\r\nHost: 12")
         socks.append(sock)
-    time.sleep(max(0.0, until - time.monotonic()))
+    time.sleep(max(0.0, until - time.monotonic()))  # being there is the attack
     for sock in socks:
         sock.close()
 
@@ -77,7 +77,7 @@ def slow_heads(port: int, token: str, until: float) -> None:
     while time.monotonic() < until:
         for sock in socks:
             pour(sock, b"G", time.monotonic() + 1e-4)
-        time.sleep(0.05)
+        time.sleep(0.05)  # slowness is the attack
     for sock in socks:
         sock.close()
 
@@ -121,7 +121,7 @@ def misuse(port: int, token: str, pid: int) -> None:
                 assert b" 200 " in sock.recv(4096)
             answers.append(time.monotonic() - began)
             most = max(most, resident_mb(pid))
-            time.sleep(0.01)
+            time.sleep(0.01)  # between two questions of somebody who behaves
         attacker.join()
         p50, worst = statistics.median(answers), max(answers)
         print(
