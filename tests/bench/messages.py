@@ -140,15 +140,14 @@ def fill(path: Path, messages: int) -> None:
     for n in range(messages):
         seq, ts = cursor + 1, began + n
         cursor += 5
+        waits = {"shell": schema.Delivery("shell", "accepted", "", ts)}
         content = " ".join(rng.choices(words, k=10))
-        db.execute(
-            "insert into message values (?, ?, 'lobby', 'human', '\"shell\"', ?, '{}', 'message', ?)",
-            (seq, f"{n:020x}", content, ts),
+        schema.insert_message(
+            db, schema.Accepted(seq, f"{n:020x}", "lobby", "human", "shell", content, {}, "message", ts, waits)
         )
-        db.execute("insert into delivery values (?, 'shell', 'submitted', '', ?)", (seq, ts))
-        steps = ("typing", "echoed", "submitted", "turn_ended")
-        rows = [(seq + k, ts, seq, json.dumps({"step": step})) for k, step in enumerate(steps, 1)]
-        db.executemany("insert into event values (?, ?, 'delivery', 'lobby', 'shell', ?, ?)", rows)
+        for k, step in enumerate(("typing", "echoed", "submitted", "turn_ended"), 1):
+            data = {"step": step, "reason": "", "evidence": ""}
+            schema.insert_step(db, schema.Event(seq + k, ts, "delivery", "", "shell", seq, data))
     db.execute("commit")
     db.close()
 
