@@ -36,7 +36,9 @@ SETTLE_SEC = 1.0
 STATUS_LINES_MAX = 5  # tmux's own limit
 # A pane that closed at once would hide why. Not tmux's own `remain-on-exit failed`: 3.3 sometimes loses the status and
 # keeps the pane of an attach that was left in good order.
-HOLD = """"$@" && exit
+# The pane's title is set from inside: set from outside it could come after the agent's own and hide that.
+HOLD = """printf '\\033]2;%s\\033\\\\' "$0"
+"$@" && exit
 tmux set-option -p -t "$TMUX_PANE" @csp_ended 1
 printf '\\n[Enter closes this pane, cspctl tmux shows it again]'
 read -r _"""
@@ -158,7 +160,7 @@ class _Session:
 
     def _command(self, name: str) -> list[str]:
         words = ["watch"] if name == WATCH else ["attach", name]
-        return ["sh", "-c", HOLD, "sh", *self._cspctl(), *words]
+        return ["sh", "-c", HOLD, name, *self._cspctl(), *words]
 
     def _cspctl(self) -> list[str]:
         """By its interpreter: the server's PATH and XDG variables may be those of another day."""
@@ -228,7 +230,6 @@ class _Session:
         """A pane that has ended already cannot be dressed; the next run opens it anew."""
         _try("set-option", "-p", "-t", pane, "@csp_pane", f"{self._instance}/{name}")
         _try("set-option", "-p", "-t", pane, "@csp_shows", name)
-        _try("select-pane", "-t", pane, "-T", name)
 
     def show(self) -> int:
         """Make this terminal the session's; in a pane of tmux already, its client switches: no tmux within tmux."""

@@ -70,8 +70,8 @@ def test_each_agent_has_a_pane_and_watch_follows(instance: Instance, tmux: Tmux)
     assert "without c is inactive" in done.stderr
     assert "tmux attach -t csp" in done.stderr
     assert tmux.shown() == ["a", "b", "watch"]
-    titles = tmux.run("list-panes", "-s", "-t", "csp", "-F", "#{pane_title}").splitlines()
-    assert titles == ["a", "b", "watch"]
+    titles = ["list-panes", "-s", "-t", "csp", "-F", "#{pane_title}"]
+    eventually(lambda: tmux.run(*titles).splitlines() == ["a", "b", "watch"], "each pane has its title")
     eventually(lambda: [instance.agent(n)["attached"] for n in "ab"] == [1, 1], "both are attached")
     instance.ctl("send", "--to", "a", "--wait", "submitted", "echo $((6 * 7))")
     tmux.wait_screen("a", "42")
