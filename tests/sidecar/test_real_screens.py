@@ -64,6 +64,12 @@ def test_young_output_is_not_idle_yet_and_will_be(cli: str) -> None:
     assert decision.look_again_in == pytest.approx(0.25)
 
 
+def test_a_sign_of_work_that_a_resize_left_on_the_screen_does_not_outdo_the_title() -> None:
+    left_behind = attrs.evolve(screen("gemini", "busy-120"), title="◇  Ready (work)")
+    assert decided("gemini", left_behind).activity is Activity.IDLE
+    assert decided("gemini", left_behind, silent_sec=0.1).activity is Activity.BUSY
+
+
 @pytest.mark.parametrize("size", ["120", "80"])
 @pytest.mark.parametrize("cli", CLIS)
 def test_a_message_is_seen_in_the_box_and_seen_to_have_left_it(cli: str, size: str) -> None:

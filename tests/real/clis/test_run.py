@@ -36,7 +36,10 @@ def test_a_cli_in_a_terminal_of_the_persons_own_is_an_agent_like_any_other(insta
         assert agent.received() == [HEADER + "hello from the room"]
         assert [step["step"] for step in agent.story(message_id)].count("submitted") == 1
         outer.resize(100, 30)
-        eventually(idle, f"{name} is idle again", START_SEC)
+        try:
+            eventually(idle, f"{name} is idle again", START_SEC)
+        except pytest.fail.Exception as exc:
+            pytest.fail(f"{exc}\n{outer.screen()}\n{agent.explain()}")
         row = instance.agent(name)
         assert (row["guest"], row["profile"], row["attached"]) == (True, cli, 1)
         outer.type("\x03")
