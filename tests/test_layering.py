@@ -19,6 +19,7 @@ PURE = {
     *("cspctl.panes",),
     *("cspd.profiles.profile", "cspd.profiles.read", "cspd.profiles.reader", "cspd.profiles.wiring"),
     *("cspd.unit.machine", "cspd.unit.policy", "cspd.keeper.registry", "cspd.gateway.room", "cspd.gateway.inbox"),
+    "cspd.gateway.question",
     *(f"cspd.gateway.{name}" for name in ("chain", "loopguard", "floor", "vote", "introduction", "tables")),
     *("cspd.web.head", "cspd.web.frames", "cspd.web.metrics"),
     *(

@@ -7,7 +7,8 @@ sidecar is given is `inbox`'s; this file carries it out.
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -24,6 +25,7 @@ from cspd.gateway.inbox import RANK, Inbox, InHand, Item
 from cspd.gateway.introduction import How
 from cspd.gateway.link import Receiver
 from cspd.gateway.moderator import Moderator
+from cspd.gateway.question import Asked
 from cspd.gateway.room import Rooms
 from cspd.journal import about
 
@@ -273,6 +275,23 @@ class Hub:
                 await self._expiry.wait()
             for agent, box in self.inboxes.items():
                 self._perform(agent, box.expire(time.time()))
+
+    @contextmanager
+    def awaiting(self, asked: Asked) -> Iterator[Callable[[str], None]]:
+        """Meanwhile what answers the question is not typed to who asked it; say by the yielded function which one he
+        has taken. What he has not taken is typed after all."""
+
+        def took(message_id: str) -> None:
+            box = self.inboxes.get(asked.asker)
+            if box is not None and any(item.message_id == message_id for item in box.withheld()):
+                evidence = f"it was the answer to question {asked.message_id}"
+                self._perform(asked.asker, box.reported(message_id, "submitted", "", evidence))
+
+        try:
+            with self.moderator.questions.waiting(asked):
+                yield took
+        finally:
+            self.reconsider("nobody waits for it as an answer any more")
 
     # ------------------------------------------------------------------ pause, and what the moderator withholds
 

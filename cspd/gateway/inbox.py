@@ -11,7 +11,7 @@ import attrs
 
 WINDOW = 16  # messages with the sidecar at a time; the rest waits here and on disk
 FINAL = frozenset({"submitted", "turn_started", "turn_ended", "refused", "expired", "unknown"})
-WITHHELD = frozenset({"loop_guard", "floor"})  # reasons to hold a message back from its agent's sidecar
+WITHHELD = frozenset({"loop_guard", "floor", "ask"})  # reasons to hold a message back from its agent's sidecar
 RANK: Mapping[str, int] = {
     "accepted": 0,
     "held": 1,

@@ -2,7 +2,7 @@
 
 Owns what is known of the agents' turns and the loop guard's stops, and keeps both over a restart. What is counted, and
 when it is too much, is `loopguard`'s to decide; which turn a message comes from, `chain`'s; who has the floor,
-`assembly`'s.
+`assembly`'s; which message somebody waits for as an answer, `question`'s.
 """
 
 import logging
@@ -19,6 +19,7 @@ from cspd.gateway.chain import SYSTEM, Cause, Chain, Turns, place
 from cspd.gateway.history import Accepted, Event, History, Message
 from cspd.gateway.identity import HUMAN
 from cspd.gateway.loopguard import LoopGuard, Stop, Utterance, digest_of
+from cspd.gateway.question import ASK, Questions
 from cspd.gateway.room import VOTE
 
 log = logging.getLogger("cspd.guard")
@@ -42,6 +43,7 @@ class Moderator:
     assembly: Assembly = attrs.field(init=False)
     turns: Turns = attrs.Factory(Turns)
     guard: LoopGuard = attrs.Factory(LoopGuard)
+    questions: Questions = attrs.Factory(Questions)
     notify: bool = True  # also the terminals that are attached
     _stopping: dict[str, tuple[Stop, ...]] = attrs.Factory(dict)  # by the message that did it, until it is on disk
     _resuming: dict[str, str] = attrs.Factory(dict)  # the same for a person's replies: the root of the chain
@@ -100,7 +102,8 @@ class Moderator:
             self._keep()
         if self.assembly.withholds(said.room, said.sender):
             firsts = dict.fromkeys(recipients, ("held", FLOOR))
-        return firsts | dict.fromkeys(verdict.held, ("held", KEPT))
+        awaited = [name for name in recipients if self.questions.awaits(name, said.sender, said.kind, said.meta)]
+        return firsts | dict.fromkeys(awaited, ("held", ASK)) | dict.fromkeys(verdict.held, ("held", KEPT))
 
     def reason(self, said: Message, recipient: str) -> str:
         """Why this delivery is withheld now; "" when it may go on."""
@@ -108,6 +111,8 @@ class Moderator:
             return ""
         if self.guard.stopped(_utterance(said, (recipient,)), recipient):
             return KEPT
+        if self.questions.awaits(recipient, said.sender, said.kind, said.meta):
+            return ASK
         return FLOOR if self.assembly.withholds(said.room, said.sender) else ""
 
     def committed(self, record: Event | Accepted, message: Message | None) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from cspd.control.mcp.answer import Outcome, Question
+from cspd.gateway.question import Asked
 
 pytestmark = pytest.mark.pure
 
@@ -12,7 +13,7 @@ ID = "5f00"
 
 
 def question() -> Question:
-    return Question(ID, "alice", "bob")
+    return Question(Asked(ID, "alice", "bob"))
 
 
 def said(sender: str = "bob", to: str = "alice", content: str = "42", kind: str = "message", **meta: Any) -> Any:
@@ -36,11 +37,21 @@ def step(name: str, message_id: str = ID, **more: str) -> dict[str, Any]:
 
 
 def test_what_it_says_to_the_asker_in_the_turn_of_the_question_is_the_answer() -> None:
-    assert question().see("message", said(chain=caused())) == Outcome(True, "42", "as message aa01")
+    assert question().see("message", said(chain=caused())) == Outcome(True, "42", "as message aa01", "aa01")
+
+
+def test_an_answer_that_the_guard_holds_back_is_one_once_it_is_let_go() -> None:
+    asked = question()
+    stopped = said(chain=caused()) | {"deliveries": {"alice": {"step": "held", "reason": "loop_guard"}}}
+    assert asked.see("message", stopped) is None
+    assert "held back" in asked.given_up(1).why
+    assert asked.see("delivery", step("accepted", "aa01")) is None
+    released = asked.see("delivery", step("held", "aa01") | {"reason": "ask"})
+    assert released == Outcome(True, "42", "as message aa01", "aa01")
 
 
 def test_a_reply_to_the_question_is_the_answer_whomever_it_goes_to() -> None:
-    assert question().see("message", said(to="carol", reply_to=ID)) == Outcome(True, "42", "as message aa01")
+    assert question().see("message", said(to="carol", reply_to=ID)) == Outcome(True, "42", "as message aa01", "aa01")
 
 
 @pytest.mark.parametrize(
@@ -75,7 +86,7 @@ def test_what_it_said_to_others_is_the_answer_when_nothing_better_came() -> None
     asked.see("message", said(to="human", content="first", chain=caused()))
     asked.see("message", said(to="carol", content="second", chain=caused()))
     assert asked.see("delivery", step("turn_ended")) is None
-    assert asked.given_up(1) == Outcome(True, "first", "as message aa01")
+    assert asked.given_up(1) == Outcome(True, "first", "as message aa01", "aa01")
 
 
 def test_the_text_of_its_turn_is_the_answer_when_it_said_nothing() -> None:

@@ -168,6 +168,9 @@ async def test_ask_gives_back_a_reply_and_tells_meanwhile_how_far_the_question_i
     assert answer is not None
     assert (answer["answered"], answer["answer"]) == (True, "it is 42"), answer
     assert "bob: submitted" in told
+    (said,) = [each for each in room.call("chat.history")["messages"] if each["from"] == "bob"]
+    (first, last) = room.call("chat.get", message_id=said["message_id"])["steps"]["alice"]
+    assert (first["step"], first["reason"], last["step"]) == ("held", "ask", "submitted")  # never typed
 
 
 async def test_ask_does_not_wait_longer_than_it_was_told(room: Instance) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import attrs
 
+from cspd.gateway.question import ASK, Asked
+
 NEVER = ("refused", "expired", "unknown")  # the question will not be answered any more
 
 
@@ -20,38 +22,39 @@ class Outcome:
     answered: bool
     answer: str = ""
     why: str = ""
+    message_id: str = ""  # of the answer, where it is a message
 
 
 @attrs.define
 class Question:
     """One that was asked. Feed it every event behind it, in order."""
 
-    message_id: str
-    asker: str
-    to: str
+    asked: Asked
     step: str = "accepted"
     reason: str = ""
     aside: Outcome | None = None  # what it said to others in the meantime
+    withheld: dict[str, Outcome] = attrs.Factory(dict)  # said, but the loop guard or the floor holds it back
 
     def see(self, kind: str, data: Mapping[str, Any]) -> Outcome | None:
         """The outcome, once it is known. `kind` and `data` are an event's."""
         if kind == "message":
             return self._message(data)
-        if kind == "delivery" and data.get("message_id") == self.message_id:
+        if kind != "delivery":
+            return None
+        if data.get("message_id") == self.asked.message_id:
             return self._step(data)
-        return None
+        return self.withheld.get(data.get("message_id", "")) if data.get("reason") == ASK else None
 
     def _message(self, said: Mapping[str, Any]) -> Outcome | None:
-        if said["from"] != self.to or said["kind"] != "message":
+        if not self.asked.is_answered_by(said["from"], said["kind"], said["meta"]):
             return None
-        meta = said["meta"]
-        chain = meta.get("chain")
-        cause = chain.get("cause") if isinstance(chain, Mapping) else None
-        replies = meta.get("reply_to") == self.message_id
-        if not replies and cause != self.message_id:
+        asker, replies = self.asked.asker, said["meta"].get("reply_to") == self.asked.message_id
+        outcome = Outcome(True, said["content"], f"as message {said['message_id']}", said["message_id"])
+        delivery = said["deliveries"].get(asker)
+        if delivery is not None and delivery["step"] == "held" and delivery["reason"] != ASK:
+            self.withheld[outcome.message_id] = outcome
             return None
-        outcome = Outcome(True, said["content"], f"as message {said['message_id']}")
-        if replies or self.asker == said["to"] or self.asker in said["deliveries"]:
+        if replies or asker == said["to"] or delivery is not None:
             return outcome
         self.aside = self.aside or outcome
         return None
@@ -79,6 +82,8 @@ class Question:
         """Nothing more is waited for."""
         if self.aside is not None:
             return self.aside
+        if self.withheld:
+            return Outcome(False, why="it has answered, but the answer is held back until a person lets it go on")
         if self.over:
             return Outcome(False, why="its turn ended and it said nothing to anybody")
         late = "what it says later comes to you as a message, if it says it to you"

@@ -18,6 +18,7 @@ from cspd.control.mcp.tools import ACTIVITIES, ASK_SEC, MESSAGES, MESSAGES_MAX, 
 from cspd.control.params import Params
 from cspd.errors import CspError, nearest
 from cspd.gateway.feed import Published
+from cspd.gateway.question import Asked
 from cspd.gateway.room import EVERYBODY, LOBBY
 
 CONTENT_SHOWN = 16_000  # characters of one message that are read back
@@ -73,12 +74,14 @@ async def ask(call: ToolCall) -> dict[str, Any]:
         raise CspError("invalid-params", f"to: {to!r}: only one can be asked", "use send_message to tell several")
     since = call.services.hub.store.committed_cursor
     posted = await call.ask(chat.chat_message, to=name, content=content)
-    question = Question(posted["message_id"], call.caller.identity.name, name)
-    outcome = await _answer(call, question, since, patience)
+    hub, question = call.services.hub, Question(Asked(posted["message_id"], call.caller.identity.name, name))
+    with hub.awaiting(question.asked) as took:
+        outcome = await _answer(call, question, since, patience)
+        took(outcome.message_id)
     return {
         "answered": outcome.answered,
         "answer": outcome.answer,
-        "message_id": question.message_id,
+        "message_id": posted["message_id"],
         "step": question.step,
         "why": outcome.why,
     }
@@ -99,7 +102,7 @@ async def _answer(call: ToolCall, question: Question, since: int, patience: floa
                 if question.over:
                     scope.deadline = min(scope.deadline, trio.current_time() + LAST_WORD_SEC)
                 if question.standing != before:
-                    await call.progress(f"{question.to}: {question.standing}")
+                    await call.progress(f"{question.asked.to}: {question.standing}")
 
         await call.services.hub.follow(since, None, see)
     return found[0] if found else question.given_up(patience)
