@@ -202,7 +202,11 @@ class Agent:
         return [shapes.unframed(entry["text"]) for entry in self.instance.model.log(self.name, "received")]
 
     def wait_received(self, count: int, patience_sec: float = START_SEC) -> list[str]:
-        eventually(lambda: len(self.received()) >= count, f"{count} texts at the model", patience_sec)
+        try:
+            eventually(lambda: len(self.received()) >= count, f"{count} texts at the model", patience_sec)
+        except pytest.fail.Exception as exc:
+            steps = self.instance.ctl("history", "-n", "20", "--json", check=False).stdout
+            pytest.fail(f"{exc}\n{self.received()}\n{steps}\n{self.instance.screen(self.name)}\n{self.explain()}")
         return self.received()
 
     @contextlib.contextmanager
