@@ -205,8 +205,9 @@ class Agent:
         try:
             eventually(lambda: len(self.received()) >= count, f"{count} texts at the model", patience_sec)
         except pytest.fail.Exception as exc:
-            steps = self.instance.ctl("history", "-n", "20", "--json", check=False).stdout
-            pytest.fail(f"{exc}\n{self.received()}\n{steps}\n{self.instance.screen(self.name)}\n{self.explain()}")
+            said = call(self.instance.runtime / "cspd.sock", "chat.history", limit=20)["messages"]
+            told = "\n".join(str(step) for message in said for step in self.story(message["message_id"]))
+            pytest.fail(f"{exc}\n{self.received()}\n{told}\n{self.instance.screen(self.name)}\n{self.explain()}")
         return self.received()
 
     @contextlib.contextmanager
