@@ -113,6 +113,13 @@ class Delivery:
 
     def look(self, scene: Scene) -> list[Write | Report]:
         """Judge one look; `end` is set when it is over."""
+        commands = self._judge(scene)
+        if self.phase is Phase.BETWEEN and self.end is None and scene.gate is None:
+            # Also by the look that has just proved the line before: where the agent reads already nothing more may come.
+            return [*commands, self.write(scene.view, scene.now)]
+        return commands
+
+    def _judge(self, scene: Scene) -> list[Write | Report]:
         match self.phase:
             case Phase.ECHO:
                 return self._await_echo(scene)
@@ -125,7 +132,7 @@ class Delivery:
             case Phase.TURN:
                 return self._await_turn(scene)
             case Phase.BETWEEN:
-                return [self.write(scene.view, scene.now)] if scene.gate is None else []
+                return []
             case Phase.CLEARING:
                 return self._clearing(scene)
 

@@ -70,7 +70,13 @@ def wait_at_rest(instance: Instance) -> None:
         agents = instance.call("agent.list")
         return bool(held(instance)) and len(held(instance)) == sum(agent["queued"] for agent in agents)
 
-    eventually(at_rest, "the guard holds all that is left", PATIENCE_SEC)
+    try:
+        eventually(at_rest, "the guard holds all that is left", PATIENCE_SEC)
+    except pytest.fail.Exception as exc:
+        names = [agent["name"] for agent in instance.call("agent.list")]
+        told = [instance.ctl("history", "-n", "100").stdout, *(str(instance.call("inbox.get", name=n)) for n in names)]
+        told += [instance.ctl("explain", name).stdout for name in names]
+        pytest.fail("\n".join([str(exc), *told, *map(instance.screen, names), instance.log]))
 
 
 @pytest.mark.parametrize("voice", ["keyword", "cspctl"])

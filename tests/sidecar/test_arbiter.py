@@ -212,6 +212,21 @@ def test_without_bracketed_paste_each_line_is_typed_echoed_and_submitted_by_itse
     assert terminal.last().step == "turn_ended"
 
 
+def test_the_next_line_follows_although_the_look_that_proved_the_one_before_was_the_last() -> None:
+    terminal = Terminal(prompt="> ", paste=False, canonical=True)
+    terminal.send(text="one line\nanother line")
+    for _ in range(8):  # a machine so loaded that each look comes when the program has long been reading again
+        while terminal.answers:
+            terminal.program_gets(terminal.answers.pop(0)[1])
+            terminal.now += 1.0
+            terminal.look()
+        if terminal.timer is not None:
+            terminal.now, terminal.timer = max(terminal.now, terminal.timer), None
+            terminal.give(TimerFired(terminal.now))
+    assert terminal.submitted == ["one line", "another line"]
+    assert terminal.last().step == "turn_ended"
+
+
 def test_the_same_text_twice_in_a_row_is_two_deliveries() -> None:
     terminal = Terminal(prompt="", paste=False, canonical=True)
     terminal.send("m1", "y")
