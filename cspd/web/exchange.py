@@ -5,6 +5,7 @@ but `watch` may run beside a handler.
 """
 
 import json
+import os
 from collections.abc import Iterable
 from http import HTTPStatus
 
@@ -53,6 +54,16 @@ async def send_all(stream: trio.abc.Stream, data: bytes) -> None:
         await stream.send_all(data)
     if scope.cancelled_caught:
         raise trio.BrokenResourceError(f"the peer took nothing for {SEND_SEC:g} s")
+
+
+def send_now(stream: trio.abc.Stream, data: bytes) -> bytes:
+    """What a socket takes of it without waiting is sent; -> the rest. Other streams take nothing in this way."""
+    if not isinstance(stream, trio.SocketStream):
+        return data
+    try:
+        return data[os.write(stream.socket.fileno(), data) :]
+    except OSError:
+        return data  # full, or broken: who waits for it will hear
 
 
 @attrs.define(eq=False)
