@@ -4,7 +4,6 @@ One task a connection; all of them are cancelled at the end, and a WebSocket is 
 """
 
 import logging
-import os
 import ssl
 from functools import partial
 from typing import Protocol
@@ -14,9 +13,10 @@ import trio
 from cspd.config import DaemonConfig, GatewayConfig
 from cspd.control.call import Services
 from cspd.errors import CspError
+from cspd.sd import Service
 from cspd.web.connection import Connection, Site, address_of
 from cspd.web.crowd import Crowd
-from cspd.web.listen import open_listeners, shown, tls_context
+from cspd.web.listen import Passed, open_listeners, shown, tls_context
 from cspd.web.metrics import Counts
 
 log = logging.getLogger("cspd.web")
@@ -26,6 +26,7 @@ class Configured(Protocol):
     """`reloaded` is another one after each reload; `listen` is ours to write."""
 
     config: DaemonConfig
+    service: Service
     reloaded: trio.Event
     listen: str
 
@@ -39,7 +40,7 @@ async def serve_web(
     while True:
         config = daemon.config.gateway
         site = Site(services, config, counts, crowd)
-        listeners, tls = await _open(config)
+        listeners, tls = await _open(config, daemon.service.sockets)
         daemon.listen = shown(listeners[0]) if listeners else ""
         async with trio.open_nursery() as nursery:
             if listeners:
@@ -54,11 +55,11 @@ async def serve_web(
             nursery.cancel_scope.cancel()
 
 
-async def _open(config: GatewayConfig) -> tuple[list[trio.SocketListener], ssl.SSLContext | None]:
+async def _open(config: GatewayConfig, passed: Passed) -> tuple[list[trio.SocketListener], ssl.SSLContext | None]:
     """Nothing, and a line in the log, when it cannot be had: the rest of cspd is worth more than the gateway."""
     try:
         tls = tls_context(config)
-        return await open_listeners(config, os.environ), tls
+        return await open_listeners(config, passed), tls
     except CspError as exc:
         log.error("%s", exc)
         return [], None
