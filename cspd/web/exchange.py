@@ -25,6 +25,7 @@ HEAD_SEC = 10.0  # from a head's first byte to its last
 BODY_SEC = 30.0
 SEND_SEC = 5.0  # a peer that takes nothing for so long is let go
 LINGER_SEC = 1.0  # for a peer that still sends to read why it was refused
+EVENTS = "text/event-stream"
 Headers = Iterable[tuple[str, str]]
 # Replies are the person's own: no cache keeps them, no browser guesses what they are.
 ALWAYS = (("cache-control", "no-store"), ("x-content-type-options", "nosniff"))
@@ -36,12 +37,13 @@ def as_json(value: object) -> bytes:
 
 @attrs.frozen
 class Answer:
-    """A whole reply."""
+    """A whole reply. `sent`: it went out already, in pieces."""
 
     status: int
     body: bytes = b""
     kind: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
+    sent: bool = False
 
 
 def refusal(problem: CspError, status: int, headers: Headers = ()) -> Answer:
