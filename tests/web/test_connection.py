@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from web.peer import masked
+from web.peer import Web, masked
 from web.site import ADDRESS, place_at
 
 from cspd.gateway import feed as feed_module
@@ -131,6 +131,30 @@ async def test_pages_and_names_of_others_get_nothing(tmp_path: Path) -> None:
         assert (await web.ask("GET", "/agents")).status == 421
         assert (await place.connect().ask("GET", "/agents", Origin="http://evil.example")).status == 403
         assert (await place.connect().upgrade(Origin="http://evil.example")).status == 403
+
+
+async def hello(web: Web, name: str, incarnation: int) -> Any:
+    return await web.call("sidecar.hello", protocol=1, name=name, incarnation=incarnation, pid=812, ledger=[])
+
+
+async def test_only_one_sidecar_of_a_guest_has_its_messages_and_the_same_one_may_come_back(tmp_path: Path) -> None:
+    async with place_at(tmp_path) as place:
+        _, token = await place.register("alice")
+        first, second, again = place.connect(token), place.connect(token), place.connect(token)
+        for web in (first, second, again):
+            assert (await web.upgrade("/rpc")).status == 101
+        assert (await hello(first, "alice", 1))["protocol"] == 1
+        refused = await hello(second, "alice", 2)
+        assert refused["data"]["code"] == "name-taken"
+        sent = await place.connect().rpc("chat.message", to="alice", content="hi")
+        assert (await first.message())["params"]["message_id"] == sent["message_id"]
+        assert (await hello(again, "alice", 1))["protocol"] == 1, "its line was cut, which nobody has noticed yet"
+        assert (await again.message())["params"]["message_id"] == sent["message_id"]
+        assert (await first.closed())[0] == 1000
+        await again.stream.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert (await hello(second, "alice", 2))["protocol"] == 1, "the first has gone"
+        assert (await second.message())["params"]["message_id"] == sent["message_id"]
 
 
 # ---------------------------------------------------------------------- requests
