@@ -20,7 +20,7 @@ from cspd.errors import CspError
 from cspd.gateway.identity import Identity
 from cspd.transport import RpcPeer
 from cspd.web.crowd import Crowd
-from cspd.web.exchange import EVENTS, Answer, Exchange
+from cspd.web.exchange import EVENTS, Answer, Exchange, too_late
 from cspd.web.frames import Code
 from cspd.web.head import Head, Refused, check_names
 from cspd.web.metrics import Counts
@@ -53,6 +53,7 @@ class Connection:
     site: Site
     stream: trio.abc.Stream
     address: str  # of ours that it came to; "" for a Unix socket
+    late: bool = False  # its first head has not come in time
     why: tuple[int, str] = (Code.GOING_AWAY, "cspd is ending")
     _scope: trio.CancelScope = attrs.Factory(trio.CancelScope)
     _tokens: ExitStack = attrs.Factory(ExitStack)
@@ -85,6 +86,8 @@ class Connection:
 
     async def _requests(self, exchange: Exchange) -> None:
         try:
+            if self.late:
+                raise too_late()
             while (head := await exchange.next_head()) is not None:
                 if not await self._request(exchange, head):
                     return
@@ -195,6 +198,6 @@ class Connection:
         self.site.counts.dropped[reason] += 1
 
 
-def address_of(stream: trio.SocketStream) -> str:
+def address_of(sock: socket.socket) -> str:
     """Ours that the peer connected to; "" for a Unix socket, which no web page can reach."""
-    return "" if stream.socket.family == socket.AF_UNIX else str(stream.socket.getsockname()[0])
+    return "" if sock.family == socket.AF_UNIX else str(sock.getsockname()[0])

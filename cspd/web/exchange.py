@@ -50,6 +50,10 @@ def refusal(problem: CspError, status: int, headers: Headers = ()) -> Answer:
     return Answer(status, as_json({"error": error_object(problem)}), headers=tuple(headers))
 
 
+def too_late() -> Refused:
+    return Refused(408, CspError("timed-out", f"request: its head did not come within {HEAD_SEC:g} s"))
+
+
 async def send_all(stream: trio.abc.Stream, data: bytes) -> None:
     """Raises trio.BrokenResourceError, also for a peer that takes nothing; then the stream cannot be used any more."""
     with trio.move_on_after(SEND_SEC) as scope:
@@ -88,7 +92,7 @@ class Exchange:
         if scope.cancelled_caught:
             if not self._h11.trailing_data[0]:
                 return None  # nothing was asked
-            raise Refused(408, CspError("timed-out", f"request: its head did not come within {HEAD_SEC:g} s"))
+            raise too_late()
         if not isinstance(event, h11.Request):
             return None
         self._method = event.method.decode("ascii")

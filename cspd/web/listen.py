@@ -21,7 +21,7 @@ Passed = Mapping[str, Sequence[socket.socket]]
 """The service manager's sockets by name, as `sd` has read them; they stay open for the next reload."""
 
 
-async def open_listeners(config: GatewayConfig, passed: Passed) -> list[trio.SocketListener]:
+async def open_listeners(config: GatewayConfig, passed: Passed) -> list[socket.socket]:
     """Empty for off. Raises CspError("cannot-listen")."""
     match config.address:
         case TcpAddress(host, port):
@@ -29,7 +29,8 @@ async def open_listeners(config: GatewayConfig, passed: Passed) -> list[trio.Soc
             if held:  # a socket unit holds the address already, so nobody else could listen there
                 return [_inherited(sock, config.listen) for sock in held]
             try:
-                return list(await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG))
+                opened = await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
+                return [socket.socket(fileno=listener.socket.detach()) for listener in opened]
             except OSError as exc:
                 why = "another program listens there" if exc.errno == errno.EADDRINUSE else exc.strerror or str(exc)
                 hint = "set gateway.listen in cspd.toml, and `cspctl reload`"
@@ -48,7 +49,7 @@ def _is_at(sock: socket.socket, host: str, port: int) -> bool:
     return sock.family in (socket.AF_INET, socket.AF_INET6) and sock.getsockname()[:2] == (host, port)
 
 
-def _inherited(passed: socket.socket, what: str) -> trio.SocketListener:
+def _inherited(passed: socket.socket, what: str) -> socket.socket:
     """A duplicate: the passed one must be there at the next reload too."""
     try:
         sock = passed.dup()
@@ -59,15 +60,15 @@ def _inherited(passed: socket.socket, what: str) -> trio.SocketListener:
         raise CspError("cannot-listen", f"gateway: {what}: not a listening stream socket", "ListenStream= makes one")
     sock.listen(BACKLOG)
     sock.setblocking(False)
-    return trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+    return sock
 
 
-def shown(listener: trio.SocketListener) -> str:
+def shown(listener: socket.socket) -> str:
     """The address that a client would use."""
-    name = listener.socket.getsockname()
-    if listener.socket.family == socket.AF_UNIX:
+    name = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
         return f"unix:{os.fsdecode(name)}"
-    return f"[{name[0]}]:{name[1]}" if listener.socket.family == socket.AF_INET6 else f"{name[0]}:{name[1]}"
+    return f"[{name[0]}]:{name[1]}" if listener.family == socket.AF_INET6 else f"{name[0]}:{name[1]}"
 
 
 def tls_context(config: GatewayConfig) -> ssl.SSLContext | None:

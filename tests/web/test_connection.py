@@ -245,6 +245,14 @@ async def test_metrics_count_what_happened(tmp_path: Path) -> None:
         assert all(line.startswith("#") or len(line.rsplit(" ", 1)) == 2 for line in lines)
 
 
+async def test_who_was_late_is_told(tmp_path: Path) -> None:
+    async with place_at(tmp_path) as place:
+        ours, theirs = trio.testing.memory_stream_pair()
+        place.nursery.start_soon(Connection(place.site, theirs, ADDRESS, True).serve)
+        reply = await Web(ours).reply()
+        assert (reply.status, reply.code) == (408, "timed-out")
+
+
 async def test_strangers_beyond_the_limit_push_out_the_oldest_and_those_with_a_token_stay(tmp_path: Path) -> None:
     async with place_at(tmp_path, Crowd(most=10, strangers_most=3)) as place:
         follower = await place.follow()

@@ -29,22 +29,23 @@ async def test_a_passed_socket_is_used_by_its_name_and_by_its_address(passed: so
     for _ in range(2):  # it is there for the next reload, too
         (listener,) = await open_listeners(config, {"gateway": (passed,), "other": ()})
         assert shown(listener) == where(passed)
-        with socket.create_connection(passed.getsockname()):
-            await (await listener.accept()).aclose()
-        await listener.aclose()
+        with listener, socket.create_connection(passed.getsockname()):
+            await trio.lowlevel.wait_readable(listener)
+            listener.accept()[0].close()
 
 
 async def test_who_connects_while_nobody_accepts_is_served_by_the_next(passed: socket.socket) -> None:
     config, sockets = GatewayConfig(listen="fd:gateway"), {"gateway": (passed,)}
     (first,) = await open_listeners(config, sockets)
-    await first.aclose()
+    first.close()
     with trio.fail_after(60), socket.create_connection(passed.getsockname()) as client:
         client.sendall(b"hello")
         (second,) = await open_listeners(config, sockets)
-        stream = await second.accept()
-        assert await stream.receive_some(16) == b"hello"
-        await stream.aclose()
-        await second.aclose()
+        with second:
+            await trio.lowlevel.wait_readable(second)
+            stream, _ = second.accept()
+        with stream:
+            assert stream.recv(16) == b"hello"
 
 
 async def test_what_was_not_passed_or_is_no_listener_is_told(passed: socket.socket) -> None:
