@@ -7,7 +7,7 @@ and `stream`.
 import logging
 import socket
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 
 import attrs
@@ -27,7 +27,7 @@ from cspd.web.metrics import Counts
 from cspd.web.requests import STATUS, Ask, number, refused_as
 from cspd.web.routes import Request, Stream, find
 from cspd.web.sessions import Sessions
-from cspd.web.stream import Subscription, to_sse, to_websocket
+from cspd.web.stream import Subscription, farewell, to_sse, to_websocket
 from cspd.web.websocket import CLOSE_SEC, WebSocket, handshake
 
 log = logging.getLogger("cspd.web")
@@ -170,10 +170,14 @@ class Connection:
     async def _server_sent(self, exchange: Exchange, asked: Subscription) -> None:
         self.site.counts.requests[200] += 1
         await exchange.begin(EVENTS)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(exchange.watch, nursery.cancel_scope)
-            await to_sse(self.site.services, asked, exchange, self._dropped)
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(exchange.watch, nursery.cancel_scope)
+                await to_sse(self.site.services, asked, exchange, self._dropped)
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.move_on_after(CLOSE_SEC, shield=True), suppress(*GONE):
+                await exchange.end_with(farewell(self.why[1]))
 
     async def _websocket(self, exchange: Exchange, head: Head, asked: Subscription, events: bool) -> None:
         headers = handshake(head)

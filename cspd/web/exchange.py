@@ -77,6 +77,7 @@ class Exchange:
     stream: trio.abc.Stream
     _h11: h11.Connection = attrs.Factory(lambda: h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_MAX))
     _method: str = ""
+    _whole: bool = True  # nothing was cut off in the middle
 
     @property
     def usable(self) -> bool:
@@ -175,6 +176,12 @@ class Exchange:
     async def end(self) -> None:
         await self._send(h11.EndOfMessage())
 
+    async def end_with(self, data: bytes) -> None:
+        """The last piece, if there is still somebody who could make sense of it. It may be called at any time."""
+        if self._whole and self._h11.our_state is h11.SEND_BODY:
+            await self.piece(data)
+            await self.end()
+
     async def switch(self, headers: Headers) -> bytes:
         """To WebSocket: -> what has come of it already. The stream is the caller's now."""
         await self._send(h11.InformationalResponse(status_code=101, headers=list(headers)))
@@ -188,7 +195,9 @@ class Exchange:
             scope.cancel()
 
     async def _send(self, *events: h11.Event) -> None:
+        self._whole = False
         await send_all(self.stream, b"".join(self._h11.send(event) or b"" for event in events))
+        self._whole = True
 
 
 def _phrase(status: int) -> bytes:

@@ -7,6 +7,7 @@ task with its parser would take; so somebody who came behind them, and asks prop
 import select
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import attrs
 import trio
@@ -34,6 +35,8 @@ class Visitor:
 
     def cancel(self) -> None:
         self.leave(self)
+        with suppress(OSError):
+            self.sock.recv(HEAD_MAX)  # a close with data unread would be a reset
         self.sock.close()
 
 

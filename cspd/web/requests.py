@@ -163,11 +163,10 @@ async def register(ask: Ask) -> Answer:
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    # the same strictness as everywhere: rpc.decode looks at an envelope, so give it one
-    envelope = b'{"jsonrpc":"2.0","method":"","id":0,"params":' + (body.strip() or b"{}") + b"}"
-    message = rpc.decode(envelope)
-    assert isinstance(message, rpc.Request)
-    return message.params
+    value = rpc.parse(body.strip() or b"{}")
+    if not isinstance(value, dict):
+        raise CspError("invalid-params", f"body: got {rpc.kind_of(value)}: expected an object")
+    return value
 
 
 async def one_call(ask: Ask) -> Answer:

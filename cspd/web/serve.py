@@ -52,6 +52,8 @@ async def serve_web(
                 for listener in listeners:
                     nursery.start_soon(accept_all, listener, partial(_admit, counts, porch))
                 log.info("gateway: listening on %s%s", daemon.listen, " (TLS)" if tls else "")
+            elif not config.listen:
+                log.info("gateway: off")
             if first:
                 task_status.started()
                 first = False

@@ -109,12 +109,17 @@ _DECODER = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite)
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
-def decode(line: bytes) -> Request | Response:
-    """Read one message; raises CspError("parse-error" or "invalid-request"), with the id when it is known."""
+def parse(text: bytes) -> Any:
+    """Any JSON; raises CspError("parse-error"). Stricter than json: no NaN, nothing that is infinite."""
     try:
-        body = _DECODER.decode(line.decode())
+        return _DECODER.decode(text.decode())
     except (ValueError, RecursionError) as exc:
         raise CspError("parse-error", f"request: not JSON: {exc}", "send one JSON object a line") from exc
+
+
+def decode(line: bytes) -> Request | Response:
+    """Read one message; raises CspError("parse-error" or "invalid-request"), with the id when it is known."""
+    body = parse(line)
     if not isinstance(body, dict):
         raise CspError("invalid-request", f"request: got {kind_of(body)}: expected an object", "one object a line")
     id = body.get("id")

@@ -52,6 +52,7 @@ async def test_names_of_agents_that_register_are_made_unique_and_their_tokens_di
         ({"name": "a", "capabilities": {"x": "y" * 9000}}, 400, "invalid-params"),
         (b"[]", 400, "invalid-params"),
         (b"{", 400, "parse-error"),
+        (b'{"name": "a"}, "id": 5', 400, "parse-error"),
         (b"\xff", 400, "parse-error"),
     ],
 )
@@ -434,6 +435,20 @@ async def test_server_sent_events_have_cursors_and_go_on_behind_the_last_one(tmp
             assert json.loads(line[6:])["cursor"] == ids[-1]
             await web.stream.aclose()
         assert ids == [1, 3]
+
+
+async def test_server_sent_events_end_with_the_reason(tmp_path: Path) -> None:
+    async with place_at(tmp_path) as place:
+        _, token = await place.register("alice")
+        follower, other = place.connect(token), place.connect()
+        for web in (follower, other):
+            await web.stream.send_all(web.request("GET", "/events", Accept="text/event-stream"))
+            assert (await web.reply()).status == 200
+        await place.connect().rpc("token.revoke", name="alice")
+        assert b'"reason":"the token was revoked"' in await follower._until(b"\r\n0\r\n\r\n")
+        place.nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            assert b'"reason":"cspd is ending"' in await other._until(b"\r\n0\r\n\r\n")
 
 
 async def test_a_subscriber_that_does_not_read_is_let_go_and_the_others_go_on(
