@@ -121,6 +121,8 @@ class Daemon:
         for name in units:
             self._check_free(name)
         known = {name: unit.unit.config for name, unit in self.manager.units.items()}
+        tables = [field.name for field in attrs.fields(DaemonConfig)]
+        settings = [name for name in tables if getattr(daemon, name) != getattr(self.config, name)]
         self._take(daemon)
         for name, config in units.items():
             if known.get(name) != config:
@@ -133,6 +135,7 @@ class Daemon:
             "loaded": sorted(set(units) - set(known)),
             "changed": sorted(name for name in units if name in known and known[name] != units[name]),
             "removed": removed,
+            "settings": settings,
         }
 
     def _take(self, config: DaemonConfig) -> None:

@@ -60,7 +60,7 @@ MAY_IMPORT = {
     | {"cspd.profiles.*", "cspd.config", "cspd.unit.*", "cspd.keeper.signals", "cspd.keeper.spawn"},
     "cspd.sidecar.*": TRANSPORT | {"cspd.profiles.*"},
     "cspd.control.*": TRANSPORT | {"cspd.unit.*", "cspd.gateway.*", "cspd.logtail"},
-    "cspd.web.*": TRANSPORT | {"cspd.config", "cspd.control.*", "cspd.gateway.*"},
+    "cspd.web.*": TRANSPORT | {"cspd.config", "cspd.control.*", "cspd.gateway.*", "cspd.sd"},
     "cspd.succession": TRANSPORT,
     "cspd.daemon": {"cspd.*"},
     "cspd.main": {"cspd.*"},

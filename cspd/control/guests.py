@@ -7,6 +7,7 @@ from cspd.control.params import Params
 from cspd.control.views import agent_json
 from cspd.errors import CspError
 from cspd.gateway.guests import Guest
+from cspd.gateway.link import Link
 
 
 def agent_register(services: Services, caller: Caller, params: Params) -> Any:
@@ -39,3 +40,15 @@ def check_sidecar(caller: Caller, guest: Guest) -> None:
         allowed = not caller.pid and who.agent == guest.name
     if not allowed:
         raise CspError("not-allowed", f"sidecar.hello: {who.name}: may not be the sidecar of guest {guest.name}")
+
+
+def check_only_one(services: Services, link: Link) -> None:
+    """A guest's terminal is one: who runs it a second time, with a copy of its token, waits until the first has gone.
+
+    Else each would push the other aside for ever, and what is given again would be typed in both. The same run comes
+    back at once, also while its old connection is not known to be dead. Raises CspError.
+    """
+    before = services.hub.links.get(link.agent)
+    if isinstance(before, Link) and before.run_id != link.run_id:
+        why = f"agent: {link.agent}: another run of it is linked already"
+        raise CspError("name-taken", why, "end that one, or register this one by itself: it gets another name")

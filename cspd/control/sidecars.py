@@ -7,7 +7,7 @@ import trio
 
 from cspd.control.call import INTRODUCTION_SEC, Caller, Services
 from cspd.control.chat import STEPS
-from cspd.control.guests import check_sidecar
+from cspd.control.guests import check_only_one, check_sidecar
 from cspd.control.params import Params
 from cspd.errors import CspError
 from cspd.gateway.guests import Guest
@@ -39,6 +39,7 @@ def sidecar_hello(services: Services, caller: Caller, params: Params) -> Any:
     async def answer() -> dict[str, Any]:
         if isinstance(member, Guest):
             check_sidecar(caller, member)
+            check_only_one(services, link)
             link.here = Here(agent_pid, caller.pid) if caller.pid and agent_pid else None
         else:
             await _keepers_word(member, caller)

@@ -66,9 +66,10 @@ def everything(event: Event) -> bool:
 
 @attrs.define(eq=False)
 class Feed:
-    """What one subscriber has not taken yet. `put` never waits; `take` is for one task."""
+    """What one subscriber has not taken yet. `put` never waits; `take` is for one task. `own`: it is a part of cspd."""
 
     wants: Wants = everything
+    own: bool = False
     lost: bool = False
     _waiting: list[Published] = attrs.Factory(list)
     _bytes: int = 0
@@ -105,6 +106,11 @@ class Subscribers:
     """Everybody who follows the events now."""
 
     feeds: set[Feed] = attrs.Factory(set)
+
+    @property
+    def count(self) -> int:
+        """Of those outside of cspd."""
+        return sum(not feed.own for feed in self.feeds)
 
     def publish(self, event: Event) -> None:
         published = Published(event)

@@ -12,7 +12,7 @@ import attrs
 
 from cspd.errors import CspError
 from cspd.gateway.chain import SYSTEM
-from cspd.gateway.feed import Published
+from cspd.gateway.feed import Feed, Published
 from cspd.gateway.hub import Hub, new_message_id
 from cspd.gateway.introduction import introduction, membership_changed
 
@@ -43,7 +43,7 @@ class Introducer:
         """Until cancelled. Nothing but an event can change what there is to tell."""
         while True:
             try:
-                await self.hub.follow(None, None, self._heard)
+                await self.hub.follow(None, None, self._heard, Feed(own=True))
             except CspError as exc:
                 log.info("%s", exc)  # we were behind: who is there now is what counts
 

@@ -7,7 +7,7 @@ and `stream`.
 import logging
 import socket
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 
 import attrs
@@ -20,13 +20,14 @@ from cspd.errors import CspError
 from cspd.gateway.identity import Identity
 from cspd.transport import RpcPeer
 from cspd.web.crowd import Crowd
-from cspd.web.exchange import Answer, Exchange
+from cspd.web.exchange import EVENTS, Answer, Exchange, too_late
 from cspd.web.frames import Code
 from cspd.web.head import Head, Refused, check_names
 from cspd.web.metrics import Counts
 from cspd.web.requests import STATUS, Ask, number, refused_as
 from cspd.web.routes import Request, Stream, find
-from cspd.web.stream import Subscription, to_sse, to_websocket
+from cspd.web.sessions import Sessions
+from cspd.web.stream import Subscription, farewell, to_sse, to_websocket
 from cspd.web.websocket import CLOSE_SEC, WebSocket, handshake
 
 log = logging.getLogger("cspd.web")
@@ -42,6 +43,7 @@ class Site:
     config: GatewayConfig
     counts: Counts
     crowd: Crowd
+    sessions: Sessions = attrs.Factory(Sessions)
 
 
 @attrs.define(eq=False)
@@ -51,6 +53,7 @@ class Connection:
     site: Site
     stream: trio.abc.Stream
     address: str  # of ours that it came to; "" for a Unix socket
+    late: bool = False  # its first head has not come in time
     why: tuple[int, str] = (Code.GOING_AWAY, "cspd is ending")
     _scope: trio.CancelScope = attrs.Factory(trio.CancelScope)
     _tokens: ExitStack = attrs.Factory(ExitStack)
@@ -83,6 +86,8 @@ class Connection:
 
     async def _requests(self, exchange: Exchange) -> None:
         try:
+            if self.late:
+                raise too_late()
             while (head := await exchange.next_head()) is not None:
                 if not await self._request(exchange, head):
                     return
@@ -98,17 +103,21 @@ class Connection:
         match find(head):
             case Request(handler, open, waits):
                 identity = Identity() if open else self._identify(head)
-                site = self.site
-                ask = Ask(site.services, identity, head, await exchange.body(), site.counts, site.crowd.count)
+                ask = self._ask(identity, head, await exchange.body(), exchange)
                 answer = await self._answered(exchange, partial(handler, ask), waits)
                 if answer is None:
                     return False
-                site.counts.requests[answer.status] += 1
-                await exchange.reply(answer)
+                self.site.counts.requests[answer.status] += 1
+                if not answer.sent:
+                    await exchange.reply(answer)
                 return exchange.usable
             case Stream(events):
                 await self._stream(exchange, head, self._identify(head), events)
                 return False
+
+    def _ask(self, identity: Identity, head: Head, body: bytes, exchange: Exchange) -> Ask:
+        site = self.site
+        return Ask(site.services, identity, head, body, exchange, site.sessions, site.counts, site.crowd.count)
 
     async def _answered(self, exchange: Exchange, answer: Callable[[], object], waits: bool) -> Answer | None:
         """None when the caller left meanwhile."""
@@ -154,17 +163,21 @@ class Connection:
         if head.upgrades:
             await self._websocket(exchange, head, asked, events)
         elif head.method == "HEAD":
-            await exchange.reply(Answer(200, kind="text/event-stream"))
+            await exchange.reply(Answer(200, kind=EVENTS))
         else:
             await self._server_sent(exchange, asked)
 
     async def _server_sent(self, exchange: Exchange, asked: Subscription) -> None:
         self.site.counts.requests[200] += 1
-        await exchange.begin("text/event-stream")
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(exchange.watch, nursery.cancel_scope)
-            await to_sse(self.site.services, asked, exchange, self._dropped)
-            nursery.cancel_scope.cancel()
+        await exchange.begin(EVENTS)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(exchange.watch, nursery.cancel_scope)
+                await to_sse(self.site.services, asked, exchange, self._dropped)
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.move_on_after(CLOSE_SEC, shield=True), suppress(*GONE):
+                await exchange.end_with(farewell(self.why[1]))
 
     async def _websocket(self, exchange: Exchange, head: Head, asked: Subscription, events: bool) -> None:
         headers = handshake(head)
@@ -189,6 +202,6 @@ class Connection:
         self.site.counts.dropped[reason] += 1
 
 
-def address_of(stream: trio.SocketStream) -> str:
+def address_of(sock: socket.socket) -> str:
     """Ours that the peer connected to; "" for a Unix socket, which no web page can reach."""
-    return "" if stream.socket.family == socket.AF_UNIX else str(stream.socket.getsockname()[0])
+    return "" if sock.family == socket.AF_UNIX else str(sock.getsockname()[0])

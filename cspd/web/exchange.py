@@ -5,6 +5,7 @@ but `watch` may run beside a handler.
 """
 
 import json
+import os
 from collections.abc import Iterable
 from http import HTTPStatus
 
@@ -24,6 +25,7 @@ HEAD_SEC = 10.0  # from a head's first byte to its last
 BODY_SEC = 30.0
 SEND_SEC = 5.0  # a peer that takes nothing for so long is let go
 LINGER_SEC = 1.0  # for a peer that still sends to read why it was refused
+EVENTS = "text/event-stream"
 Headers = Iterable[tuple[str, str]]
 # Replies are the person's own: no cache keeps them, no browser guesses what they are.
 ALWAYS = (("cache-control", "no-store"), ("x-content-type-options", "nosniff"))
@@ -35,16 +37,21 @@ def as_json(value: object) -> bytes:
 
 @attrs.frozen
 class Answer:
-    """A whole reply."""
+    """A whole reply. `sent`: it went out already, in pieces."""
 
     status: int
     body: bytes = b""
     kind: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
+    sent: bool = False
 
 
 def refusal(problem: CspError, status: int, headers: Headers = ()) -> Answer:
     return Answer(status, as_json({"error": error_object(problem)}), headers=tuple(headers))
+
+
+def too_late() -> Refused:
+    return Refused(408, CspError("timed-out", f"request: its head did not come within {HEAD_SEC:g} s"))
 
 
 async def send_all(stream: trio.abc.Stream, data: bytes) -> None:
@@ -55,11 +62,22 @@ async def send_all(stream: trio.abc.Stream, data: bytes) -> None:
         raise trio.BrokenResourceError(f"the peer took nothing for {SEND_SEC:g} s")
 
 
+def send_now(stream: trio.abc.Stream, data: bytes) -> bytes:
+    """What a socket takes of it without waiting is sent; -> the rest. Other streams take nothing in this way."""
+    if not isinstance(stream, trio.SocketStream):
+        return data
+    try:
+        return data[os.write(stream.socket.fileno(), data) :]
+    except OSError:
+        return data  # full, or broken: who waits for it will hear
+
+
 @attrs.define(eq=False)
 class Exchange:
     stream: trio.abc.Stream
     _h11: h11.Connection = attrs.Factory(lambda: h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_MAX))
     _method: str = ""
+    _whole: bool = True  # nothing was cut off in the middle
 
     @property
     def usable(self) -> bool:
@@ -75,7 +93,7 @@ class Exchange:
         if scope.cancelled_caught:
             if not self._h11.trailing_data[0]:
                 return None  # nothing was asked
-            raise Refused(408, CspError("timed-out", f"request: its head did not come within {HEAD_SEC:g} s"))
+            raise too_late()
         if not isinstance(event, h11.Request):
             return None
         self._method = event.method.decode("ascii")
@@ -158,6 +176,12 @@ class Exchange:
     async def end(self) -> None:
         await self._send(h11.EndOfMessage())
 
+    async def end_with(self, data: bytes) -> None:
+        """The last piece, if there is still somebody who could make sense of it. It may be called at any time."""
+        if self._whole and self._h11.our_state is h11.SEND_BODY:
+            await self.piece(data)
+            await self.end()
+
     async def switch(self, headers: Headers) -> bytes:
         """To WebSocket: -> what has come of it already. The stream is the caller's now."""
         await self._send(h11.InformationalResponse(status_code=101, headers=list(headers)))
@@ -171,7 +195,9 @@ class Exchange:
             scope.cancel()
 
     async def _send(self, *events: h11.Event) -> None:
+        self._whole = False
         await send_all(self.stream, b"".join(self._h11.send(event) or b"" for event in events))
+        self._whole = True
 
 
 def _phrase(status: int) -> bytes:

@@ -1,7 +1,8 @@
 """WebSocket frames of the server: ours are encoded here, the client's are read by wsproto. Pure.
 
 A server's frame is not masked, so one `bytes` serves any number of subscribers; wsproto does not write them for
-that reason. It has no limit of its own either: messages are put together, and counted, here.
+that reason. It has no limit of its own either: messages are put together, and counted, here. The commonest thing, a
+message in one frame that came whole, is read without it: that took longer than all that is done with the message.
 """
 
 import struct
@@ -15,6 +16,7 @@ from wsproto.connection import Connection, ConnectionType
 from cspd.wire.frames import FRAME_MAX
 
 TEXT, CLOSE, PING, PONG = 0x81, 0x88, 0x89, 0x8A  # each with the bit that says: nothing follows
+LAST, CONTROL, MASKED = 0x80, 0x08, 0x80  # bits of a frame's first byte, and of its second
 REASON_MAX = 123  # bytes that a close frame has for words
 
 
@@ -71,6 +73,23 @@ class Ended:
     reason: str = ""
 
 
+def header_of(data: bytes, at: int) -> tuple[int, int] | None:
+    """Where the payload of the client's frame at `at` begins, and its length; None when that has not come yet."""
+    if len(data) < at + 2:
+        return None
+    size, wide = data[at + 1] & 0x7F, {126: 2, 127: 8}.get(data[at + 1] & 0x7F, 0)
+    begins = at + 2 + wide + (4 if data[at + 1] & MASKED else 0)
+    if len(data) < begins:
+        return None
+    return begins, int.from_bytes(data[at + 2 : at + 2 + wide]) if wide else size
+
+
+def unmasked(payload: bytes, mask: bytes) -> bytes:
+    size = len(payload)
+    repeated = (mask * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload) ^ int.from_bytes(repeated)).to_bytes(size)
+
+
 @attrs.define
 class Reader:
     """The client's bytes in, cut anywhere; what they mean out. Holds never more than one message of `limit` bytes."""
@@ -78,12 +97,47 @@ class Reader:
     limit: int = FRAME_MAX
     _wire: Connection = attrs.Factory(lambda: Connection(ConnectionType.SERVER))
     _held: bytearray = attrs.Factory(bytearray)
+    _header: bytes = b""  # the beginning of one
+    _rest: int = 0  # bytes of a frame that wsproto has a part of
+    _parts: bool = False  # a message in several frames has begun
     _ended: bool = False
 
     def feed(self, data: bytes) -> Iterator[Text | Reply | Ended]:
-        if self._ended:
-            return
-        self._wire.receive_data(data)
+        data, self._header = self._header + data, b""
+        at = 0
+        while at < len(data) and not self._ended:
+            if not self._rest:
+                header = header_of(data, at)
+                if header is None:
+                    self._header = data[at:]
+                    return
+                begins, size = header
+                if (text := self._whole_text(data, at, begins, size)) is not None:
+                    yield text
+                    at = begins + size
+                    continue
+                self._rest = begins + size - at
+                if not data[at] & CONTROL:
+                    self._parts = not data[at] & LAST
+            piece = data[at : at + self._rest]
+            self._rest -= len(piece)
+            at += len(piece)
+            yield from self._read(piece)
+
+    def _whole_text(self, data: bytes, at: int, begins: int, size: int) -> Text | None:
+        """None for what is another frame, or wrong in some way that wsproto will tell."""
+        plain = data[at] == TEXT and data[at + 1] & MASKED and not self._parts
+        if not plain or size > self.limit or len(data) < begins + size:
+            return None
+        text = unmasked(data[begins : begins + size], data[begins - 4 : begins])
+        try:
+            text.decode()
+        except UnicodeDecodeError:
+            return None
+        return Text(text)
+
+    def _read(self, piece: bytes) -> Iterator[Text | Reply | Ended]:
+        self._wire.receive_data(piece)
         for event in self._wire.events():
             for out in self._meaning(event):
                 yield out

@@ -4,11 +4,10 @@ What goes wrong here is one clear sentence; cspd goes on without a gateway.
 """
 
 import errno
-import fcntl
 import os
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import trio
@@ -17,56 +16,59 @@ from cspd.config import GatewayConfig, InheritedSocket, TcpAddress
 from cspd.errors import CspError
 
 BACKLOG = 4096  # a crowd that connects at once waits here, not in retransmissions
-FIRST_FD = 3  # systemd's SD_LISTEN_FDS_START
+
+Passed = Mapping[str, Sequence[socket.socket]]
+"""The service manager's sockets by name, as `sd` has read them; they stay open for the next reload."""
 
 
-async def open_listeners(config: GatewayConfig, environ: Mapping[str, str]) -> list[trio.SocketListener]:
+async def open_listeners(config: GatewayConfig, passed: Passed) -> list[socket.socket]:
     """Empty for off. Raises CspError("cannot-listen")."""
     match config.address:
         case TcpAddress(host, port):
+            held = [sock for sockets in passed.values() for sock in sockets if _is_at(sock, host, port)]
+            if held:  # a socket unit holds the address already, so nobody else could listen there
+                return [_inherited(sock, config.listen) for sock in held]
             try:
-                return list(await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG))
+                opened = await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
+                return [socket.socket(fileno=listener.socket.detach()) for listener in opened]
             except OSError as exc:
                 why = "another program listens there" if exc.errno == errno.EADDRINUSE else exc.strerror or str(exc)
                 hint = "set gateway.listen in cspd.toml, and `cspctl reload`"
                 raise CspError("cannot-listen", f"gateway: {config.listen}: {why}", hint) from exc
         case InheritedSocket(name):
-            return [_inherited(fd, config.listen) for fd in inherited_fds(name, environ)]
+            if not passed.get(name):
+                hint = f"a socket unit with FileDescriptorName={name} and Service=cspd.service"
+                known = ", ".join(passed) or "none"
+                raise CspError("cannot-listen", f"gateway: fd:{name}: no such socket was passed: {known}", hint)
+            return [_inherited(sock, config.listen) for sock in passed[name]]
         case _:
             return []
 
 
-def inherited_fds(name: str, environ: Mapping[str, str]) -> list[int]:
-    """The descriptors that systemd passed under this name. Raises CspError("cannot-listen") when there is none."""
-    names = environ.get("LISTEN_FDNAMES", "").split(":") if environ.get("LISTEN_PID") == str(os.getpid()) else []
-    found = [FIRST_FD + number for number, word in enumerate(names) if word == name]
-    if not found:
-        passed = ", ".join(names) or "none"
-        hint = f"a socket unit with FileDescriptorName={name} and Service=cspd.service"
-        raise CspError("cannot-listen", f"gateway: fd:{name}: no such socket was passed: {passed}", hint)
-    return found
+def _is_at(sock: socket.socket, host: str, port: int) -> bool:
+    return sock.family in (socket.AF_INET, socket.AF_INET6) and sock.getsockname()[:2] == (host, port)
 
 
-def _inherited(fd: int, what: str) -> trio.SocketListener:
+def _inherited(passed: socket.socket, what: str) -> socket.socket:
     """A duplicate: the passed one must be there at the next reload too."""
     try:
-        os.set_inheritable(fd, False)
-        sock = socket.socket(fileno=fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0))
+        sock = passed.dup()
     except OSError as exc:
         raise CspError("cannot-listen", f"gateway: {what}: {exc.strerror}") from exc
     if sock.type != socket.SOCK_STREAM or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         sock.close()
         raise CspError("cannot-listen", f"gateway: {what}: not a listening stream socket", "ListenStream= makes one")
+    sock.listen(BACKLOG)
     sock.setblocking(False)
-    return trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+    return sock
 
 
-def shown(listener: trio.SocketListener) -> str:
+def shown(listener: socket.socket) -> str:
     """The address that a client would use."""
-    name = listener.socket.getsockname()
-    if listener.socket.family == socket.AF_UNIX:
+    name = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
         return f"unix:{os.fsdecode(name)}"
-    return f"[{name[0]}]:{name[1]}" if listener.socket.family == socket.AF_INET6 else f"{name[0]}:{name[1]}"
+    return f"[{name[0]}]:{name[1]}" if listener.family == socket.AF_INET6 else f"{name[0]}:{name[1]}"
 
 
 def tls_context(config: GatewayConfig) -> ssl.SSLContext | None:

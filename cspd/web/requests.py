@@ -16,9 +16,10 @@ from cspd.control.params import Params
 from cspd.errors import CspError
 from cspd.gateway.identity import Identity
 from cspd.transport import Asking
-from cspd.web.exchange import Answer, as_json, refusal
+from cspd.web.exchange import Answer, Exchange, as_json, refusal
 from cspd.web.head import Head
 from cspd.web.metrics import KIND, Counts, page
+from cspd.web.sessions import Sessions, Waiting
 from cspd.wire import rpc
 
 # A CspError's code -> status; every other one is the request's fault: 400
@@ -42,6 +43,8 @@ class Ask:
     identity: Identity
     head: Head
     body: bytes
+    exchange: Exchange  # for an answer in pieces
+    sessions: Sessions
     counts: Counts
     connections: int
 
@@ -64,7 +67,13 @@ def refused_as(problem: CspError) -> Answer:
     return refusal(problem, STATUS.get(problem.code, 400))
 
 
-async def call(services: Services, identity: Identity, request: rpc.Request, peer: Asking | None = None) -> Any:
+async def call(
+    services: Services,
+    identity: Identity,
+    request: rpc.Request,
+    peer: Asking | None = None,
+    waiting: Waiting | None = None,
+) -> Any:
     """The result of one method; raises the CspError that it was refused with."""
     if request.method in NEED_CONNECTION:
         raise CspError("not-allowed", f"{request.method}: needs a connection that stays", "GET /events, or a WebSocket")
@@ -72,7 +81,9 @@ async def call(services: Services, identity: Identity, request: rpc.Request, pee
     value: Any = None
     async with trio.open_nursery() as nursery:
         try:
-            value = dispatch(services, Caller(identity, 0, peer or OneShot(), nursery), request)
+            caller = Caller(identity, 0, peer or OneShot(), nursery)
+            caller.waiting = caller.waiting if waiting is None else waiting
+            value = dispatch(services, caller, request)
             if inspect.isawaitable(value):
                 value = await value
         except CspError as exc:
@@ -114,7 +125,7 @@ async def metrics(ask: Ask) -> Answer:
     now = {
         "csp_uptime_seconds": trio.current_time() - services.started_at,
         "csp_connections": ask.connections,
-        "csp_subscribers": len(services.hub.subscribers.feeds),
+        "csp_subscribers": services.hub.subscribers.count,
         "csp_rooms": len(services.hub.rooms.names()),
         "csp_event_cursor": store.committed_cursor,
         "csp_history_commits_total": store.commits,
@@ -152,26 +163,37 @@ async def register(ask: Ask) -> Answer:
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    # the same strictness as everywhere: rpc.decode looks at an envelope, so give it one
-    envelope = b'{"jsonrpc":"2.0","method":"","id":0,"params":' + (body.strip() or b"{}") + b"}"
-    message = rpc.decode(envelope)
-    assert isinstance(message, rpc.Request)
-    return message.params
+    value = rpc.parse(body.strip() or b"{}")
+    if not isinstance(value, dict):
+        raise CspError("invalid-params", f"body: got {rpc.kind_of(value)}: expected an object")
+    return value
 
 
-async def one_call(ask: Ask, peer: Asking | None = None) -> Answer:
+async def one_call(ask: Ask) -> Answer:
     """One JSON-RPC request as a body; its error is in the reply's body too."""
+    request = read_call(ask)
+    return request if isinstance(request, Answer) else await answer_to(ask, request)
+
+
+def read_call(ask: Ask) -> rpc.Request | Answer:
+    """What the body asks for, or the answer to what is no request."""
     try:
         message = rpc.decode(ask.body)
     except CspError as exc:
         return Answer(400, rpc.error(exc.data.pop("id", None), exc))
-    if isinstance(message, rpc.Response):
-        return Answer(202)  # we asked nothing; MCP's clients may send such
+    return message if isinstance(message, rpc.Request) else Answer(202)  # we asked nothing; MCP's clients may answer
+
+
+async def answer_to(
+    ask: Ask, request: rpc.Request, peer: Asking | None = None, waiting: Waiting | None = None
+) -> Answer:
     try:
-        value = await call(ask.services, ask.identity, message, peer)
+        value = await call(ask.services, ask.identity, request, peer, waiting)
     except CspError as exc:
-        return Answer(202) if message.id is None else Answer(200, rpc.error(message.id, exc))
-    return Answer(202) if message.id is None else Answer(200, rpc.result(message.id, value))
+        return Answer(202) if request.id is None else Answer(200, rpc.error(request.id, exc))
+    if request.id is None or value is rpc.NO_REPLY:
+        return Answer(202)
+    return Answer(200, rpc.result(request.id, value))
 
 
 Handler = Callable[[Ask], Awaitable[Answer]]

@@ -6,7 +6,9 @@ import attrs
 
 from cspd.errors import CspError, nearest
 from cspd.web import requests
+from cspd.web.exchange import EVENTS
 from cspd.web.head import Head, Refused
+from cspd.web.mcp import mcp
 
 
 @attrs.frozen
@@ -34,7 +36,7 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
     "/rooms": {"GET": Request(requests.rooms)},
     "/history": {"GET": Request(requests.history)},
     "/register": {"POST": Request(requests.register)},
-    "/mcp": {"POST": Request(requests.one_call, waits=True)},
+    "/mcp": {"POST": Request(mcp, waits=True)},
     "/rpc": {"POST": Request(requests.one_call, waits=True), "GET": Stream(events=False)},
     "/events": {"GET": Stream(events=True)},
 }
@@ -51,7 +53,7 @@ def find(head: Head) -> Route:
         allow = ", ".join(methods)
         problem = CspError("bad-request", f"method: {head.method[:20]!r}: not for {head.path}", f"use {allow}")
         raise Refused(405, problem, [("allow", allow)])
-    if isinstance(route, Stream) and not head.upgrades and not (route.events and head.wants("text/event-stream")):
+    if isinstance(route, Stream) and not head.upgrades and not (route.events and head.wants(EVENTS)):
         hint = "open a WebSocket" + (", or ask with `Accept: text/event-stream`" if route.events else "")
         problem = CspError("bad-request", f"path: {head.path}: is a stream", hint)
         raise Refused(426, problem, [("upgrade", "websocket")])

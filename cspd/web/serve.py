@@ -4,7 +4,7 @@ One task a connection; all of them are cancelled at the end, and a WebSocket is 
 """
 
 import logging
-import os
+import socket
 import ssl
 from functools import partial
 from typing import Protocol
@@ -14,10 +14,13 @@ import trio
 from cspd.config import DaemonConfig, GatewayConfig
 from cspd.control.call import Services
 from cspd.errors import CspError
+from cspd.sd import Service
+from cspd.web.accept import accept_all
 from cspd.web.connection import Connection, Site, address_of
 from cspd.web.crowd import Crowd
-from cspd.web.listen import open_listeners, shown, tls_context
+from cspd.web.listen import Passed, open_listeners, shown, tls_context
 from cspd.web.metrics import Counts
+from cspd.web.porch import Porch
 
 log = logging.getLogger("cspd.web")
 
@@ -26,6 +29,7 @@ class Configured(Protocol):
     """`reloaded` is another one after each reload; `listen` is ours to write."""
 
     config: DaemonConfig
+    service: Service
     reloaded: trio.Event
     listen: str
 
@@ -39,13 +43,17 @@ async def serve_web(
     while True:
         config = daemon.config.gateway
         site = Site(services, config, counts, crowd)
-        listeners, tls = await _open(config)
+        listeners, tls = await _open(config, daemon.service.sockets)
         daemon.listen = shown(listeners[0]) if listeners else ""
         async with trio.open_nursery() as nursery:
             if listeners:
-                handler = partial(_accepted, site, tls)
-                nursery.start_soon(partial(trio.serve_listeners, handler, listeners, handler_nursery=nursery))
+                porch = Porch(crowd, partial(_enter, site, tls, nursery), blind=tls is not None)
+                nursery.start_soon(porch.watch)
+                for listener in listeners:
+                    nursery.start_soon(accept_all, listener, partial(_admit, counts, porch))
                 log.info("gateway: listening on %s%s", daemon.listen, " (TLS)" if tls else "")
+            elif not config.listen:
+                log.info("gateway: off")
             if first:
                 task_status.started()
                 first = False
@@ -54,25 +62,29 @@ async def serve_web(
             nursery.cancel_scope.cancel()
 
 
-async def _open(config: GatewayConfig) -> tuple[list[trio.SocketListener], ssl.SSLContext | None]:
+async def _open(config: GatewayConfig, passed: Passed) -> tuple[list[socket.socket], ssl.SSLContext | None]:
     """Nothing, and a line in the log, when it cannot be had: the rest of cspd is worth more than the gateway."""
     try:
         tls = tls_context(config)
-        return await open_listeners(config, os.environ), tls
+        return await open_listeners(config, passed), tls
     except CspError as exc:
         log.error("%s", exc)
         return [], None
 
 
-async def _accepted(site: Site, tls: ssl.SSLContext | None, stream: trio.SocketStream) -> None:
-    site.counts.connections += 1
+def _admit(counts: Counts, porch: Porch, sock: socket.socket) -> None:
+    counts.connections += 1
+    porch.admit(sock)
+
+
+def _enter(site: Site, tls: ssl.SSLContext | None, nursery: trio.Nursery, sock: socket.socket, late: bool) -> None:
+    """From here on it costs a task of its own."""
     try:
-        address = address_of(stream)
+        stream: trio.abc.Stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+        address = address_of(sock)
     except OSError:
-        await trio.aclose_forcefully(stream)
+        sock.close()
         return  # it is gone already
-    if tls is None:
-        await Connection(site, stream, address).serve()
-        return
-    wrapped = trio.SSLStream(stream, tls, server_side=True, https_compatible=True)
-    await Connection(site, wrapped, address).serve()
+    if tls is not None:
+        stream = trio.SSLStream(stream, tls, server_side=True, https_compatible=True)
+    nursery.start_soon(Connection(site, stream, address, late).serve)

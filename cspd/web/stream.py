@@ -40,6 +40,11 @@ def as_sse(published: Published) -> bytes:
     return b"id: %d\ndata: %b\n" % (published.event.cursor, as_json(told))
 
 
+def farewell(reason: str, hint: str = "subscribe again with the last cursor") -> bytes:
+    """The last of server-sent events."""
+    return b"event: dropped\ndata: " + as_json({"type": "dropped", "reason": reason, "hint": hint}) + b"\n"
+
+
 @attrs.frozen
 class Subscription:
     """What was asked for. `since` None: from now on."""
@@ -143,6 +148,4 @@ async def to_sse(services: Services, asked: Subscription, exchange: Exchange, dr
             if isinstance(exc, CspError):
                 dropped(exc.code)
                 log.info("events: %s: dropped: %s", asked.identity.name, exc.sentence)
-                told = {"type": "dropped", "reason": exc.sentence, "hint": exc.hint}
-                await exchange.piece(b"event: dropped\ndata: " + as_json(told) + b"\n")
-        await exchange.end()
+                await exchange.end_with(farewell(exc.sentence, exc.hint))

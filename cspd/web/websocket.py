@@ -12,7 +12,7 @@ import trio
 from wsproto.utilities import generate_accept_token
 
 from cspd.errors import CspError
-from cspd.web.exchange import RECEIVE_SIZE, linger, send_all
+from cspd.web.exchange import RECEIVE_SIZE, linger, send_all, send_now
 from cspd.web.frames import PING, Code, Ended, Reader, Reply, Text, close_frame, frame, text_frames
 from cspd.web.head import Head, Refused
 from cspd.wire.frames import Oversize
@@ -51,6 +51,7 @@ class WebSocket:
     _reader: Reader = attrs.Factory(Reader)
     _lock: trio.Lock = attrs.Factory(trio.Lock)  # a stream's own: send_all does not take turns by itself
     _heard: bool = False
+    _prompt: bool = False  # something came, and nothing was sent since
 
     async def lines(self) -> AsyncGenerator[bytes | Oversize, None]:
         """Messages, until either side closes. Raises trio.BrokenResourceError when the other side vanished."""
@@ -71,7 +72,7 @@ class WebSocket:
             data = bytes(await self.stream.receive_some(RECEIVE_SIZE))
             if not data:
                 return
-            self._heard = True
+            self._heard = self._prompt = True
 
     async def send(self, data: bytes) -> None:
         """Whole lines, each as a message."""
@@ -82,18 +83,34 @@ class WebSocket:
         await self._send(frames)
 
     async def _send(self, frames: bytes) -> None:
-        async with self._lock:
+        # An answer goes out without a turn of the scheduler, which would cost as much as all the rest. Only the first
+        # one of each receive does, so that who asks much in one packet keeps nobody waiting.
+        prompt, self._prompt = self._prompt and not self._lock.locked(), False
+        if prompt:
+            self._lock.acquire_nowait()
+        else:
+            await self._lock.acquire()
+        try:
             if self.closed is not None:
                 raise trio.ClosedResourceError("the WebSocket is closed")
-            await trio.lowlevel.checkpoint_if_cancelled()  # nothing is on the wire yet: the stream stays usable
-            whole = False
-            try:
+            if not prompt:
+                await trio.lowlevel.checkpoint_if_cancelled()  # nothing is on the wire yet: the stream stays usable
+            await self._put(frames, prompt)
+        finally:
+            self._lock.release()
+
+    async def _put(self, frames: bytes, prompt: bool) -> None:
+        whole = False
+        try:
+            if prompt:
+                frames = send_now(self.stream, frames)
+            if frames:
                 await send_all(self.stream, frames)
-                whole = True
-            finally:
-                if not whole:  # a part of a frame may be on the wire
-                    self.closed = (Code.GOING_AWAY, "the peer took nothing")
-                    await trio.aclose_forcefully(self.stream)
+            whole = True
+        finally:
+            if not whole:  # a part of a frame may be on the wire
+                self.closed = (Code.GOING_AWAY, "the peer took nothing")
+                await trio.aclose_forcefully(self.stream)
 
     async def close(self, code: int, reason: str = "") -> None:
         """Say why, wait a moment for the other side to have read it, and close. A second call does nothing."""

@@ -62,8 +62,7 @@ class Response:
 
 def encode(message: Mapping[str, Any]) -> bytes:
     """One line with its newline; non-ASCII stays readable, lone surrogates are replaced rather than refused."""
-    text = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8", "replace") + b"\n"
+    return _ENCODER.encode(message).encode("utf-8", "replace") + b"\n"
 
 
 def request(method: str, params: Mapping[str, Any], id: Id = None) -> bytes:
@@ -105,12 +104,22 @@ def _finite(text: str) -> float:
     return value if abs(value) < float("inf") else _no_number(text)
 
 
-def decode(line: bytes) -> Request | Response:
-    """Read one message; raises CspError("parse-error" or "invalid-request"), with the id when it is known."""
+# made once: json.loads and json.dumps make one for each message, which takes as long as what they do
+_DECODER = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
+def parse(text: bytes) -> Any:
+    """Any JSON; raises CspError("parse-error"). Stricter than json: no NaN, nothing that is infinite."""
     try:
-        body = json.loads(line, parse_constant=_no_number, parse_float=_finite)
+        return _DECODER.decode(text.decode())
     except (ValueError, RecursionError) as exc:
         raise CspError("parse-error", f"request: not JSON: {exc}", "send one JSON object a line") from exc
+
+
+def decode(line: bytes) -> Request | Response:
+    """Read one message; raises CspError("parse-error" or "invalid-request"), with the id when it is known."""
+    body = parse(line)
     if not isinstance(body, dict):
         raise CspError("invalid-request", f"request: got {kind_of(body)}: expected an object", "one object a line")
     id = body.get("id")

@@ -21,6 +21,7 @@ from real.instance import Instance, eventually
 from real.outer import Outer
 
 PATIENCE_SEC = 300.0
+PACE_SEC = 0.5  # between two lines of somebody who types: a burst of them without a pause is one answer to the sidecar
 
 
 def main() -> int:
@@ -70,6 +71,7 @@ def measure(both: BothWays, net: FarAway, count: int, cut_sec: float) -> list[st
 
     def between() -> None:
         nonlocal numbers
+        time.sleep(PACE_SEC)
         numbers += 1
         if numbers == count // 4:
             trouble.start()

@@ -293,3 +293,61 @@ async def test_a_registered_program_has_the_same_tools_over_http(instance: Insta
             assert not result.is_error
             assert "nobody" in failure(await client.call_tool("send_message", {"to": "nobody", "content": "x"}))
     assert [(message["from"], message["content"]) for message in said(instance)] == [("planner", "by HTTP")]
+
+
+# the SDK's client leaves its generators behind when it has closed the response that they read
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <async_generator:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
+async def test_over_http_too_progress_comes_before_the_answer_and_a_caller_that_gives_up_has_cancelled(
+    instance: Instance, mode: str
+) -> None:
+    where = await trio.to_thread.run_sync(configure, instance)
+    told = [ask(where, "POST", "/register", {"name": name}, room_token(instance))[1] for name in ("planner", "bob")]
+    headers, bobs = {"Authorization": f"Bearer {told[0]['token']}"}, told[1]["token"]
+    seen: list[str] = []
+    heard = trio.Event()
+
+    async def progress(value: float, total: float | None, text: str | None) -> None:
+        seen.append(text or "")
+        heard.set()
+
+    def answer() -> None:
+        asked = said(instance)[-1]["message_id"]
+        reply = {"to": "planner", "content": "42", "reply_to": asked}
+        ask(where, "POST", "/rpc", {"jsonrpc": "2.0", "id": 1, "method": "chat.message", "params": reply}, bobs)
+
+    def following() -> bool:
+        page = ask(where, "GET", "/metrics", token=room_token(instance))[1].decode()
+        return "csp_subscribers 0" not in page
+
+    with trio.fail_after(PATIENCE_SEC):
+        async with (
+            create_mcp_http_client(headers=headers) as http,
+            Client(streamable_http_client(f"http://{where}/mcp", http_client=http), mode=mode) as client,
+            trio.open_nursery() as nursery,
+        ):
+            question = {"to": "bob", "content": "6 * 7?", "timeout_sec": 50}
+            async with trio.open_nursery() as waiting:
+
+                async def reply_when_asked() -> None:
+                    await heard.wait()
+                    await trio.to_thread.run_sync(answer)
+
+                waiting.start_soon(reply_when_asked)
+                result = await client.call_tool("ask", question, progress_callback=progress)
+            assert result.structured_content is not None
+            assert result.structured_content["answer"] == "42"
+            assert seen[0] == "bob: held (offline)"
+            heard = trio.Event()
+            given_up = trio.CancelScope()
+
+            async def give_up() -> None:
+                with given_up:
+                    await client.call_tool("ask", question, progress_callback=progress)
+
+            nursery.start_soon(give_up)
+            await heard.wait()
+            assert await trio.to_thread.run_sync(following)
+            given_up.cancel()
+            while await trio.to_thread.run_sync(following):  # nothing announces it
+                await trio.lowlevel.checkpoint()

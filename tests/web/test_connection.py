@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from web.peer import masked
+from web.peer import Web, masked
 from web.site import ADDRESS, place_at
 
 from cspd.gateway import feed as feed_module
@@ -52,6 +52,7 @@ async def test_names_of_agents_that_register_are_made_unique_and_their_tokens_di
         ({"name": "a", "capabilities": {"x": "y" * 9000}}, 400, "invalid-params"),
         (b"[]", 400, "invalid-params"),
         (b"{", 400, "parse-error"),
+        (b'{"name": "a"}, "id": 5', 400, "parse-error"),
         (b"\xff", 400, "parse-error"),
     ],
 )
@@ -131,6 +132,30 @@ async def test_pages_and_names_of_others_get_nothing(tmp_path: Path) -> None:
         assert (await web.ask("GET", "/agents")).status == 421
         assert (await place.connect().ask("GET", "/agents", Origin="http://evil.example")).status == 403
         assert (await place.connect().upgrade(Origin="http://evil.example")).status == 403
+
+
+async def hello(web: Web, name: str, incarnation: int) -> Any:
+    return await web.call("sidecar.hello", protocol=1, name=name, incarnation=incarnation, pid=812, ledger=[])
+
+
+async def test_only_one_sidecar_of_a_guest_has_its_messages_and_the_same_one_may_come_back(tmp_path: Path) -> None:
+    async with place_at(tmp_path) as place:
+        _, token = await place.register("alice")
+        first, second, again = place.connect(token), place.connect(token), place.connect(token)
+        for web in (first, second, again):
+            assert (await web.upgrade("/rpc")).status == 101
+        assert (await hello(first, "alice", 1))["protocol"] == 1
+        refused = await hello(second, "alice", 2)
+        assert refused["data"]["code"] == "name-taken"
+        sent = await place.connect().rpc("chat.message", to="alice", content="hi")
+        assert (await first.message())["params"]["message_id"] == sent["message_id"]
+        assert (await hello(again, "alice", 1))["protocol"] == 1, "its line was cut, which nobody has noticed yet"
+        assert (await again.message())["params"]["message_id"] == sent["message_id"]
+        assert (await first.closed())[0] == 1000
+        await again.stream.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert (await hello(second, "alice", 2))["protocol"] == 1, "the first has gone"
+        assert (await second.message())["params"]["message_id"] == sent["message_id"]
 
 
 # ---------------------------------------------------------------------- requests
@@ -219,6 +244,14 @@ async def test_metrics_count_what_happened(tmp_path: Path) -> None:
         assert 'csp_inbox_messages{agent="bob"} 1' in lines
         assert f"csp_event_cursor {place.hub.store.committed_cursor}" in lines
         assert all(line.startswith("#") or len(line.rsplit(" ", 1)) == 2 for line in lines)
+
+
+async def test_who_was_late_is_told(tmp_path: Path) -> None:
+    async with place_at(tmp_path) as place:
+        ours, theirs = trio.testing.memory_stream_pair()
+        place.nursery.start_soon(Connection(place.site, theirs, ADDRESS, True).serve)
+        reply = await Web(ours).reply()
+        assert (reply.status, reply.code) == (408, "timed-out")
 
 
 async def test_strangers_beyond_the_limit_push_out_the_oldest_and_those_with_a_token_stay(tmp_path: Path) -> None:
@@ -402,6 +435,20 @@ async def test_server_sent_events_have_cursors_and_go_on_behind_the_last_one(tmp
             assert json.loads(line[6:])["cursor"] == ids[-1]
             await web.stream.aclose()
         assert ids == [1, 3]
+
+
+async def test_server_sent_events_end_with_the_reason(tmp_path: Path) -> None:
+    async with place_at(tmp_path) as place:
+        _, token = await place.register("alice")
+        follower, other = place.connect(token), place.connect()
+        for web in (follower, other):
+            await web.stream.send_all(web.request("GET", "/events", Accept="text/event-stream"))
+            assert (await web.reply()).status == 200
+        await place.connect().rpc("token.revoke", name="alice")
+        assert b'"reason":"the token was revoked"' in await follower._until(b"\r\n0\r\n\r\n")
+        place.nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            assert b'"reason":"cspd is ending"' in await other._until(b"\r\n0\r\n\r\n")
 
 
 async def test_a_subscriber_that_does_not_read_is_let_go_and_the_others_go_on(

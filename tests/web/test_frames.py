@@ -26,6 +26,36 @@ def test_messages_come_out_whole_wherever_the_bytes_are_cut(texts: list[str], cu
     assert read(b"".join(masked(1, word) for word in words), cuts) == [Text(word) for word in words]
 
 
+def keyed(opcode: int, payload: bytes, last: bool, mask: bytes) -> bytes:
+    """A client's frame under a mask that hides something."""
+    plain = masked(opcode, payload, last)
+    at = len(plain) - len(payload)
+    hidden = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+    return plain[: at - 4] + mask + hidden
+
+
+FRAMES = st.builds(
+    keyed,
+    st.sampled_from([0, 1, 1, 1, 1, 2, 8, 9, 10]),
+    st.one_of(st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace")), st.binary(max_size=130)),
+    st.sampled_from([True, True, True, False]),
+    st.binary(min_size=4, max_size=4),
+)
+
+
+@given(st.lists(FRAMES, max_size=8), st.lists(st.integers(0, 10_000), max_size=4))
+def test_what_frames_mean_does_not_depend_on_how_they_come(frames: list[bytes], cuts: list[int]) -> None:
+    """Byte by byte it is wsproto that reads them, all at once mostly not."""
+    data = b"".join(frames)
+    slowly = meant(data, list(range(len(data))))
+    assert meant(data, []) == slowly
+    assert meant(data, cuts) == slowly
+
+
+def meant(data: bytes, cuts: list[int]) -> list[Text | Reply | int]:
+    return [out.code if isinstance(out, Ended) else out for out in read(data, cuts)]
+
+
 def test_a_message_in_several_frames_with_a_ping_between() -> None:
     data = masked(1, b"\xc3", last=False) + masked(9, b"hi") + masked(0, b"\xa4", last=True)
     assert read(data) == [Reply(frame(0x8A, b"hi")), Text("ä".encode())]

@@ -3,16 +3,19 @@
 import json
 import shutil
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 
 import pytest
+from real.faraway import free_port
+from real.gateway import ask
 from real.installed import Installed
 from real.instance import eventually
 from real.systemd.conftest import UserManager
 
 pytestmark = pytest.mark.real
 
-CSPD, KEEPER, SOCKET = "cspd.service", "csp-keeper.service", "cspd.socket"
+CSPD, KEEPER, SOCKET, GATEWAY = "cspd.service", "csp-keeper.service", "cspd.socket", "cspd-gateway.socket"
 
 
 def start(systemd: UserManager, *agents: str) -> None:
@@ -72,6 +75,39 @@ def test_a_restart_leaves_agents_alone_and_lets_clients_wait(systemd: UserManage
     assert systemd.agent_pid("alice") == before, "asked while it restarts"
     assert systemd.wait_other(CSPD, cspd)
     assert systemd.pid(KEEPER) == keeper
+
+
+def test_who_connects_to_the_gateway_starts_cspd_and_waits_while_it_restarts(systemd: UserManager) -> None:
+    where = f"127.0.0.1:{free_port()}"
+    systemd.settle(GATEWAY, f"[Socket]\nListenStream=\nListenStream={where}\n")
+    config = systemd.config / "csp/cspd.toml"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text('[gateway]\nlisten = "fd:gateway"\n')
+    systemd.systemctl("start", GATEWAY)
+    assert systemd.property(CSPD, "ActiveState") == "inactive"
+    assert ask(where, "GET", "/healthz") == (200, b"ok\n"), "the first connection"
+    assert systemd.property(CSPD, "ActiveState") == "active"
+    assert json.loads(systemd.ctl("--json", "status").stdout)["gateway"]["listen"] == where
+    for how in (("restart", "--no-block", CSPD), ("kill", "--kill-who=main", "--signal=SIGKILL", CSPD)):
+        before = systemd.pid(CSPD)
+        systemd.systemctl(*how)
+        assert patient(where) == (200, b"ok\n"), "nobody is refused"
+        systemd.wait_other(CSPD, before)
+        assert ask(where, "GET", "/healthz") == (200, b"ok\n")
+    systemd.systemctl("stop", CSPD)
+    for unit in (GATEWAY, SOCKET):
+        assert systemd.property(unit, "ActiveState") == "inactive", "nothing starts it again"
+
+
+def patient(where: str) -> tuple[int, object]:
+    """An answer, from whichever cspd; one that ends may drop a request that it has begun, but nobody is refused."""
+    while True:
+        try:
+            return ask(where, "GET", "/healthz")
+        except ConnectionRefusedError:
+            raise
+        except (ConnectionError, HTTPException):
+            continue
 
 
 def test_a_killed_cspd_is_started_again_and_agents_do_not_notice(systemd: UserManager) -> None:
