@@ -34,8 +34,8 @@ from cspd.keeper.registry import (
 from cspd.keeper.signals import signal_group, signal_session, stop
 from cspd.keeper.spawn import (
     exit_status,
-    fork_agent,
     fork_sidecar,
+    spawn_agent,
     wait_end,
 )
 from cspd.keeper.succession import Succession
@@ -330,7 +330,7 @@ class Keeper:
             self._fork_sidecar(name)  # of the one before: it drains what that one has said
         size = (request["rows"], request["columns"])
         try:
-            pid, terminal = fork_agent(request["argv"], request["env"], request["cwd"], *size, self.nofile)
+            pid, terminal = spawn_agent(request["argv"], request["env"], request["cwd"], *size, self.nofile)
         except (CspError, OSError) as exc:
             if before is None:
                 self._close_listener(name)
