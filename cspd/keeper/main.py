@@ -21,9 +21,9 @@ from cspd.keeper import reexec
 from cspd.keeper.registry import Registry
 from cspd.keeper.serve import Keeper, warm_up
 from cspd.keeper.spawn import become_subreaper, set_process_name
+from cspd.listening import listening_socket
 from cspd.paths import Paths, make_private_dir
 from cspd.sd import Service, service
-from cspd.transport import listening_socket
 
 log = logging.getLogger("csp-keeper")
 

@@ -39,9 +39,9 @@ from cspd.keeper.spawn import (
     wait_end,
 )
 from cspd.keeper.succession import Succession
+from cspd.listening import listening_socket
 from cspd.paths import Paths
 from cspd.sd import Service
-from cspd.transport import listening_socket
 from cspd.wire.version import PROTOCOL, check_protocol
 
 log = logging.getLogger("csp-keeper")
