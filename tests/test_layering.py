@@ -53,6 +53,7 @@ MAY_IMPORT = {
     "cspd.transport": WIRE,
     "cspd.keeper.client": TRANSPORT,
     "cspd.keeper.vault": TRANSPORT,
+    "cspd.keeper.start": BOTTOM,
     "cspd.keeper.*": TRANSPORT | {"cspd.sidecar.main", "cspd.sidecar.warm"},  # of its children
     "cspd.unit.*": TRANSPORT | {"cspd.config", "cspd.profiles.*", "cspd.keeper.client", "cspd.keeper.vault"},
     "cspd.gateway.*": TRANSPORT,
@@ -203,6 +204,8 @@ def test_the_keeper_starts_no_thread_and_runs_no_loop() -> None:
         "succession",
         "signals",
         "exchange",
+        "sidecars",
+        "start",
     ):
         source = (ROOT / "cspd" / "keeper" / f"{module}.py").read_text()
         imported = {name.split(".")[0] for name, _ in MODULES[f"cspd.keeper.{module}"]}
