@@ -15,7 +15,7 @@ import trio
 
 from cspd import succession
 from cspd.config import DaemonConfig, UnitConfig
-from cspd.configfile import Loaded, known_profiles, load_all, load_readable, read_unit
+from cspd.configfile import Loaded, known_profiles, load_all, read_unit
 from cspd.control.call import Services
 from cspd.control.serve import serve_control
 from cspd.control.views import agent_json
@@ -213,14 +213,13 @@ class Daemon:
         return self.tail.of(name, after)
 
 
-async def serve(paths: Paths, tail: LogTail, service: Service, own_keeper: bool, held: Inherited) -> Inherited | None:
+async def serve(
+    paths: Paths, loaded: Loaded, keeper: KeeperClient, tail: LogTail, service: Service, held: Inherited
+) -> Inherited | None:
     """Run cspd until SIGTERM or SIGINT: -> None. Or until the installed version shall take over: -> what it inherits.
 
-    With `own_keeper` a csp-keeper is started where there is none; otherwise it is waited for. `held` is what the
-    version before us has left, at first only the lock. Raises ConfigError for a broken cspd.toml, before anything is
-    started.
+    `held` is what the version before us has left, at first only the lock.
     """
-    loaded = load_readable(paths)
     for problems in loaded.broken.values():
         for line in problems:
             log.error("%s: left out", line)
@@ -229,7 +228,6 @@ async def serve(paths: Paths, tail: LogTail, service: Service, own_keeper: bool,
         if history.quarantined:
             log.error("history: damaged: set aside as %s; a new one was begun", history.quarantined)
         await hub.start(history)
-        keeper = KeeperClient(paths, starts_one=own_keeper)
         return await _serve_with(paths, loaded, hub, history, keeper, tail, service, held)
 
 

@@ -12,8 +12,11 @@ import sys
 from collections.abc import Mapping
 
 from cspd import __version__
+from cspd.configfile import load_all, load_readable
 from cspd.errors import CspError
 from cspd.journal import log_here
+from cspd.keeper.start import keeper_listens, start_keeper
+from cspd.logtail import LogTail
 from cspd.paths import Paths, make_private_dir
 from cspd.sd import Service, service
 
@@ -70,30 +73,33 @@ def _keep(paths: Paths, manager: Service) -> int:
 def _check(paths: Paths) -> int:
     """What a start would import and read, without starting anything. Raises ConfigError."""
     import cspd.daemon  # noqa: F401  # imported to see that it can be
-    from cspd.configfile import load_all
 
     load_all(paths)
     return 0
 
 
 def _supervise(paths: Paths, manager: Service, environ: Mapping[str, str], options: argparse.Namespace) -> int:
-    import trio
-
-    from cspd.daemon import serve
-    from cspd.logtail import LogTail
-    from cspd.succession import Inherited, become
-
     faulthandler.enable()  # the watchdog's SIGABRT then leaves a word on where it hung
     log_here("cspd", "%(levelname).1s %(name)s: %(message)s")
     tail = LogTail()
     logging.getLogger().addHandler(tail)
     make_private_dir(paths.runtime)
     make_private_dir(paths.state)
-    held = Inherited.from_word(options.resume) if options.resume else Inherited(_lock(paths))
+    resumed = options.resume or str(_lock(paths))
+    loaded = load_readable(paths)
+    # It gets ready while we import: the two take a quarter of a second each.
+    begun = None if options.no_keeper or keeper_listens(paths) else start_keeper(paths)
+    import trio
+
+    from cspd.daemon import serve
+    from cspd.keeper.client import KeeperClient
+    from cspd.succession import Inherited, become
+
+    keeper = KeeperClient(paths, begun, starts_one=not options.no_keeper)
     failed: list[CspError] = []
     successor = None
     try:
-        successor = trio.run(serve, paths, tail, manager, not options.no_keeper, held)
+        successor = trio.run(serve, paths, loaded, keeper, tail, manager, Inherited.from_word(resumed))
     except* CspError as group:
         failed += _leaves(group)
     for problem in failed:

@@ -14,8 +14,8 @@ import attrs
 import trio
 
 from cspd.errors import CspError
+from cspd.listening import listening_socket
 from cspd.sd import Service
-from cspd.transport import listening_socket
 
 CHECK_SEC = 20.0  # imports take half a second, more on a loaded machine
 

@@ -1,4 +1,4 @@
-"""Unix sockets under trio: bounded lines, JSON-RPC both ways on them, private listeners, peer credentials.
+"""Unix sockets under trio: bounded lines, JSON-RPC both ways on them, peer credentials.
 
 What the methods mean is left to the callers. A send that was cut short closes the stream: half a line is on the wire.
 `RpcPeer` runs on anything that carries `Lines`; `web.websocket` has another.
@@ -18,13 +18,11 @@ import attrs
 import trio
 
 from cspd.errors import CspError
-from cspd.paths import check_socket_path
 from cspd.wire import rpc
 from cspd.wire.frames import FRAME_MAX, LineSplitter, Oversize
 
 RECEIVE_SIZE = 65536
 SEND_SEC = 5.0  # a peer that takes nothing for so long is let go: nobody waits for it
-BACKLOG = 128
 IN_FLIGHT_MAX = 256  # requests of one connection that wait for something; then its next lines are not read
 
 
@@ -149,26 +147,6 @@ async def connect(path: Path) -> LineStream:
         sock.close()
         raise
     return LineStream(trio.SocketStream(sock))
-
-
-def listening_socket(path: Path) -> socket.socket:
-    """A Unix socket bound at `path`, mode 0600 from its first moment; replaces a stale one.
-
-    Only the owner of the instance's lock may call it, so what stands at `path` can only be a leftover.
-    """
-    check_socket_path(path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    before = os.umask(0o177)
-    try:
-        path.unlink(missing_ok=True)
-        sock.bind(str(path))
-        sock.listen(BACKLOG)
-    except BaseException:
-        sock.close()
-        raise
-    finally:
-        os.umask(before)
-    return sock
 
 
 class Asking(Protocol):

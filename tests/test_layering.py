@@ -33,7 +33,7 @@ PURE = {
 
 BOTTOM = {"cspd", "cspd.errors", "cspd.paths"}
 WIRE = BOTTOM | {"cspd.wire.*"}
-SYSTEM = {"cspd.sd", "cspd.journal"}
+SYSTEM = {"cspd.sd", "cspd.journal", "cspd.listening"}
 TRANSPORT = WIRE | SYSTEM | {"cspd.transport"}
 CONFIG = {"cspd.config", "cspd.configfile", "cspd.unitfile"}
 # Package or module -> what of ours it may import beside its own package. The first line that fits counts.
@@ -48,10 +48,12 @@ MAY_IMPORT = {
     "cspd.wire.*": BOTTOM,
     "cspd.sd": set(),
     "cspd.journal": set(),
+    "cspd.listening": BOTTOM,
     "cspd.logtail": SYSTEM,
     "cspd.transport": WIRE,
     "cspd.keeper.client": TRANSPORT,
     "cspd.keeper.vault": TRANSPORT,
+    "cspd.keeper.start": BOTTOM,
     "cspd.keeper.*": TRANSPORT | {"cspd.sidecar.main", "cspd.sidecar.warm"},  # of its children
     "cspd.unit.*": TRANSPORT | {"cspd.config", "cspd.profiles.*", "cspd.keeper.client", "cspd.keeper.vault"},
     "cspd.gateway.*": TRANSPORT,
@@ -202,6 +204,8 @@ def test_the_keeper_starts_no_thread_and_runs_no_loop() -> None:
         "succession",
         "signals",
         "exchange",
+        "sidecars",
+        "start",
     ):
         source = (ROOT / "cspd" / "keeper" / f"{module}.py").read_text()
         imported = {name.split(".")[0] for name, _ in MODULES[f"cspd.keeper.{module}"]}
@@ -213,6 +217,16 @@ def test_the_keeper_needs_the_sidecar_only_for_its_children() -> None:
     assert not {module for module in reached_from("cspd.keeper.main") if module.startswith("cspd.sidecar")}
     users = {module for module, imports in MODULES.items() if Import("cspd.sidecar.main", True) in imports}
     assert users <= {"cspd.keeper.main", "cspd.keeper.serve"}
+
+
+def test_the_keeper_imports_of_others_nothing_but_attrs() -> None:
+    """It must not die, and everybody waits for its start."""
+    needed = {name for module in reached_from("cspd.keeper.main") for name in third_party(eager(MODULES[module]))}
+    assert needed == {"attrs"}
+
+
+def eager(imports: list[Import]) -> list[Import]:
+    return [each for each in imports if not each.lazy]
 
 
 def third_party(imports: list[Import]) -> set[str]:

@@ -14,8 +14,9 @@ import trio
 import trio.testing
 
 from cspd.errors import CspError
+from cspd.listening import listening_socket
 from cspd.paths import SUN_PATH_MAX
-from cspd.transport import IN_FLIGHT_MAX, SEND_SEC, LineStream, RpcPeer, connect, listening_socket, peer_of
+from cspd.transport import IN_FLIGHT_MAX, SEND_SEC, LineStream, RpcPeer, connect, peer_of
 from cspd.wire import rpc
 from cspd.wire.frames import FRAME_MAX, Oversize
 

@@ -7,7 +7,6 @@ events arrive. Calls under way then fail with CspError("keeper-lost") and are th
 import json
 import logging
 import os
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ import attrs
 import trio
 
 from cspd.errors import CspError
+from cspd.keeper.start import start_keeper
 from cspd.paths import Paths
 from cspd.transport import LineStream, connect
 from cspd.wire.frames import Oversize
@@ -40,6 +40,7 @@ class KeeperClient:
     """Owner of the connection. `on_list` gets the whole state after each connect, `on_event` what happens since."""
 
     paths: Paths
+    begun: int | None = None  # the pid of one that was started for us just now
     starts_one: bool = True  # False: the keeper is a service's, and waited for
     on_list: Callable[[Event], None] = _ignore
     on_event: Callable[[Event], None] = _ignore
@@ -80,10 +81,11 @@ class KeeperClient:
 
         A keeper that was a service of its own is started again by the service manager, which gets its time for that.
         """
-        try:
-            return await connect(self.paths.keeper_socket)
-        except OSError:
-            pass  # nobody listens there
+        if self.begun is None:
+            try:
+                return await connect(self.paths.keeper_socket)
+            except OSError:
+                pass  # nobody listens there
         if not self.starts_one:
             return await self._wait_for_service()
         if not self.by_cspd:
@@ -111,10 +113,8 @@ class KeeperClient:
         """
         pause = RETRY_SEC
         while True:
-            argv = [sys.executable, "-P", "-m", "cspd.keeper.main", "--by-cspd"]
-            env = {**os.environ, "XDG_RUNTIME_DIR": str(self.paths.runtime.parent)}
             # A millisecond; trio's own way would make it a child that we are responsible for.
-            process = os.posix_spawn(sys.executable, argv, env, setsid=True)  # noqa: ASYNC221
+            process, self.begun = self.begun or start_keeper(self.paths), None
             ended = trio.Event()
             trio.lowlevel.spawn_system_task(_reap, process, ended)
             while not ended.is_set():

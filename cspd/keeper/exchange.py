@@ -20,8 +20,8 @@ from cspd.keeper.holdings import Holdings
 from cspd.keeper.peers import Later, Peer, Peers
 from cspd.keeper.registry import Agent, Command, ForkSidecar, Registry
 from cspd.keeper.spawn import Terminal, close_quietly, exit_status_of
+from cspd.listening import listening_socket
 from cspd.paths import Paths
-from cspd.transport import listening_socket
 
 
 def agent_fields(request: dict[str, Any]) -> dict[str, Any]:

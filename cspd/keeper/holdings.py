@@ -51,6 +51,9 @@ class Holdings:
         terminal = self.terminals.pop(name, None)
         if terminal is not None:
             close_quietly(terminal.master, terminal.pidfd)
+        self.close_lifeline(name)
+
+    def close_lifeline(self, name: str) -> None:
         close_quietly(self.lifelines.pop(name, None))
 
     def close_listener(self, name: str) -> None:

@@ -1,6 +1,6 @@
 """csp-keeper: the process that must not die. Blocking Python: no trio loop, no thread, no emulator of its own.
 
-Takes the lock, warms up what sidecars need, and runs `serve`. Started by cspd, as a service of its own, or by the
+Takes the lock and runs `serve`. Started by cspd, as a service of its own, or by the
 version before it, in the same process (`reexec`).
 """
 
@@ -19,11 +19,11 @@ from cspd import __version__
 from cspd.journal import log_here
 from cspd.keeper import reexec
 from cspd.keeper.registry import Registry
-from cspd.keeper.serve import Keeper, warm_up
+from cspd.keeper.serve import Keeper
 from cspd.keeper.spawn import become_subreaper, set_process_name
+from cspd.listening import listening_socket
 from cspd.paths import Paths, make_private_dir
 from cspd.sd import Service, service
-from cspd.transport import listening_socket
 
 log = logging.getLogger("csp-keeper")
 
@@ -60,9 +60,11 @@ def resume_keeper(paths: Paths, state_fd: int) -> int:
 
 
 def check_keeper(paths: Paths, state_fd: int) -> int:
-    """Could we take over? Imports what a keeper needs, and reads the state of the one that runs."""
+    """Could we take over? Imports what keeper and sidecars need, and reads the state of the keeper that runs."""
     state = reexec.read_state(state_fd)
     _keeper_of(paths, state)
+    from cspd.sidecar.warm import warm_up  # here, because the keeper's own code never needs it
+
     warm_up(paths)
     return 0
 

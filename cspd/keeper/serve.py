@@ -10,7 +10,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -31,17 +31,17 @@ from cspd.keeper.registry import (
     Tell,
     TellSidecar,
 )
+from cspd.keeper.sidecars import ForkServer
 from cspd.keeper.signals import signal_group, signal_session, stop
 from cspd.keeper.spawn import (
     exit_status,
-    fork_agent,
-    fork_sidecar,
+    spawn_agent,
     wait_end,
 )
 from cspd.keeper.succession import Succession
+from cspd.listening import listening_socket
 from cspd.paths import Paths
 from cspd.sd import Service
-from cspd.transport import listening_socket
 from cspd.wire.version import PROTOCOL, check_protocol
 
 log = logging.getLogger("csp-keeper")
@@ -73,7 +73,7 @@ class Keeper:
     _succession: Succession = attrs.field(init=False)
     _due: dict[str, None] = attrs.Factory(dict)  # agents whose sidecar is forked once there is nothing else to do
     _leisure: bool = False
-    _warm: bool = False  # what sidecars need is imported
+    _forkserver: ForkServer = attrs.field(init=False)
     _timer: float | None = None
     _ending: dict[str, float] | None = None  # agent -> when SIGKILL follows; None: not ending
     _lonely_since: float = attrs.Factory(time.monotonic)
@@ -81,6 +81,7 @@ class Keeper:
     def __attrs_post_init__(self) -> None:
         self._peers = Peers(self._selector, self._call, self._peer_left)
         self._exchange = Exchange(self.paths, self.registry, self._held, self._peers, self._selector, self._perform)
+        self._forkserver = ForkServer(self._selector)
         self._succession = Succession(self._peers, self._state, self._take_signals)
 
     # ------------------------------------------------------------------ the loop
@@ -110,18 +111,19 @@ class Keeper:
         """Seconds until something must be looked at; None: only a descriptor can wake us."""
         check = self._succession.deadline
         deadlines = [at for at in (self._timer, check, *(self._ending or {}).values()) if at is not None]
-        if self._due or not self._warm:
-            deadlines.append(time.monotonic() + (0.0 if self._leisure else LEISURE_SEC))
+        if self._forkserver.sock is None or (self._due and self._forkserver.ready):
+            at = time.monotonic() + (0.0 if self._leisure else LEISURE_SEC)
+            deadlines.append(max(at, self._forkserver.start_at))
         if self._lonely():
             deadlines.append(self._lonely_since + LONELY_SEC)
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
     def _at_leisure(self) -> None:
         """Nobody waits for us. Agents come before their sidecars: fifty start in the time that five sidecars take."""
-        if not self._warm:
-            self._warm = True
-            warm_up(self.paths)
-        elif self._due:
+        if self._forkserver.sock is None:
+            if time.monotonic() >= self._forkserver.start_at:
+                self._forkserver.start()
+        elif self._due and self._forkserver.ready:
             self._fork_sidecar(next(iter(self._due)))
 
     def _lonely(self) -> bool:
@@ -185,8 +187,13 @@ class Keeper:
         try:
             pid = self._try_fork_sidecar(name)
         except OSError as exc:
+            self._held.close_lifeline(name)
             log.error("%s: no sidecar: %s: it is tried again", name, exc)
-            self._perform(self.registry.not_forked(name, time.monotonic()))
+            if isinstance(exc, ConnectionError):
+                self._forkserver.drop()
+                self._due[name] = None
+            else:
+                self._perform(self.registry.not_forked(name, time.monotonic()))
             return
         self._perform(self.registry.sidecar_forked(name, pid))
 
@@ -201,7 +208,7 @@ class Keeper:
         }
         spec = {**agent.spec, "incarnation": agent.incarnation, "pid": agent.pid, "exited": agent.exited}
         with theirs:
-            return fork_sidecar(_sidecar_program(spec, fds), list(fds.values()))
+            return self._forkserver.fork(spec, fds, self._held.lifelines[name])
 
     # ------------------------------------------------------------------ the end
 
@@ -228,6 +235,7 @@ class Keeper:
                 self._ending[name] = now + KILL_AGAIN_SEC
 
     def close(self) -> None:
+        self._forkserver.close()
         for name in list(self._held.terminals):
             self._held.close_terminal(name)
         for name in list(self.registry.agents):
@@ -278,6 +286,7 @@ class Keeper:
         peers = self._peers.take_over(state["peers"])
         asked = state["asked"]
         if asked is not None:
+            self._forkserver.prepare()  # the sidecars are replaced next: then none is missed for long
             self._peers.answer(peers[asked[0]], asked[1], self._about())
 
     # ------------------------------------------------------------------ requests
@@ -330,7 +339,7 @@ class Keeper:
             self._fork_sidecar(name)  # of the one before: it drains what that one has said
         size = (request["rows"], request["columns"])
         try:
-            pid, terminal = fork_agent(request["argv"], request["env"], request["cwd"], *size, self.nofile)
+            pid, terminal = spawn_agent(request["argv"], request["env"], request["cwd"], *size, self.nofile)
         except (CspError, OSError) as exc:
             if before is None:
                 self._close_listener(name)
@@ -371,19 +380,3 @@ class Keeper:
         del self.registry.agents[name]
         self.registry.notes.pop(name, None)
         return {}
-
-
-def warm_up(paths: Paths) -> None:
-    """Import what a sidecar needs, once: a forked one then starts in milliseconds and shares these pages."""
-    from cspd.sidecar.warm import warm_up as warm_sidecars_up
-
-    warm_sidecars_up(paths)
-
-
-def _sidecar_program(spec: dict[str, Any], fds: dict[str, int]) -> Callable[[], int]:
-    def run() -> int:
-        from cspd.sidecar.main import run_sidecar  # here, so that the keeper's own code never needs it
-
-        return run_sidecar(spec, fds)
-
-    return run

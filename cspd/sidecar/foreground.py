@@ -23,7 +23,7 @@ import trio
 from cspd.config import Invalid, UnitConfig, default_profile
 from cspd.errors import CspError, nearest
 from cspd.keeper.signals import session_members
-from cspd.keeper.spawn import become_subreaper, exit_status, fork_agent, set_process_name
+from cspd.keeper.spawn import become_subreaper, exit_status, set_process_name, spawn_agent
 from cspd.paths import Paths
 from cspd.profiles.find import profile_texts
 from cspd.sidecar.gateway import GatewayDoor
@@ -127,7 +127,7 @@ def start(request: Request, paths: Paths) -> Running:
     nofile = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         listeners = home.listen(voice=bool(request.gateway))
-        pid, terminal = fork_agent(command, environment, os.getcwd(), request.rows, request.columns, nofile)
+        pid, terminal = spawn_agent(command, environment, os.getcwd(), request.rows, request.columns, nofile)
     except CspError:
         home.leave()
         raise

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import attrs
 
 from cspd.errors import CspError
+from cspd.listening import listening_socket
 from cspd.paths import Paths, check_agent_name, make_private_dir
-from cspd.transport import listening_socket
 
 NAME_MAX = 32
 TRIES = 100

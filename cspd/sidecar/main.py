@@ -100,11 +100,13 @@ async def live(session: Session, listener: int, ending: Ending) -> bool:
 
 
 async def show_until_end(session: Session, listener: int, ending: Ending) -> None:
+    own = socket.socket(fileno=os.dup(listener))
     async with trio.open_nursery() as clients:
-        clients.start_soon(session.clients.serve, socket.socket(fileno=os.dup(listener)))
+        clients.start_soon(session.clients.serve, own)
         await pump_until_end(session, session.master, ending)
         await session.clients.farewell(ending.status or {})
         clients.cancel_scope.cancel()
+    own.close()
 
 
 async def give_way(session: Session, everything: trio.CancelScope) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from cspd.errors import CspError
 from cspd.keeper.peers import OUTGOING_MAX, Peer, Peers
-from cspd.transport import listening_socket
+from cspd.listening import listening_socket
 from cspd.wire.frames import FRAME_MAX
 
 pytestmark = pytest.mark.real

@@ -125,7 +125,12 @@ class Instance:
 
     def wait_screen(self, name: str, text: str) -> str:
         def shown() -> str | None:
-            screen: str = self.call("agent.screen", name=name)["text"]
+            try:
+                screen: str = self.call("agent.screen", name=name)["text"]
+            except AssertionError as exc:
+                if "has no terminal now" in str(exc):
+                    return None  # its sidecar is on its way: the agent is started first
+                raise
             return screen if text in screen else None
 
         found: str = eventually(shown, f"{text!r} on the screen of {name}")

@@ -241,6 +241,38 @@ def test_the_end_of_everything_does_not_wait_for_a_program_that_ignores_signals(
     instance.stop()  # and the fixture sees that nothing is left
 
 
+# ---------------------------------------------------------------------- forkserver loss
+
+
+def forkserver_pid(instance: Instance) -> int:
+    """0: there is none now."""
+    named = [p for p in instance.processes() if Path(f"/proc/{p}/comm").read_text() == "csp-forkserver\n"]
+    return named[0] if named else 0
+
+
+def test_a_killed_forkserver_is_replaced_and_nobody_notices(instance: Instance) -> None:
+    instance.add("l", *LISTENER)
+    instance.wait_idle("l")
+    before, sidecar, keeper = instance.agent("l")["pid"], sidecar_pid(instance, "l"), keeper_pid(instance)
+    forkserver = forkserver_pid(instance)
+    os.kill(forkserver, signal.SIGKILL)
+    os.kill(sidecar, signal.SIGKILL)  # its successor has to wait for the next forkserver
+    say(instance, "l", "hello.")
+    assert (instance.agent("l")["pid"], keeper_pid(instance)) == (before, keeper)
+    assert eventually(lambda: forkserver_pid(instance), "another forkserver") != forkserver
+    assert sidecar_pid(instance, "l") != sidecar
+
+
+def test_a_forkserver_that_does_not_answer_is_replaced(instance: Instance) -> None:
+    instance.add("l", *LISTENER)
+    instance.wait_idle("l")
+    forkserver = forkserver_pid(instance)
+    os.kill(forkserver, signal.SIGSTOP)
+    os.kill(sidecar_pid(instance, "l"), signal.SIGKILL)
+    say(instance, "l", "hello.")
+    assert not alive(forkserver)
+
+
 # ---------------------------------------------------------------------- keeper loss
 
 

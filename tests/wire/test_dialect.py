@@ -26,9 +26,10 @@ from cspd.gateway.guests import Guests
 from cspd.gateway.history import open_history
 from cspd.gateway.hub import Agent, Hub
 from cspd.gateway.identity import Identity
+from cspd.listening import listening_socket
 from cspd.paths import Paths
 from cspd.sidecar import pty
-from cspd.transport import RpcPeer, listening_socket
+from cspd.transport import RpcPeer
 from cspd.unit.manager import Manager
 from cspd.wire import rpc
 from cspd.wire.version import OLDEST, check_protocol
