@@ -19,12 +19,16 @@ from cspd.errors import CspError
 from cspd.profiles.profile import Hook, Profile
 from cspd.sidecar import answers, orders, pty
 from cspd.sidecar.activity import Activity, Decision, Heard, decide
+from cspd.sidecar.alarms import Alarms
 from cspd.sidecar.arbiter import Arbiter
 from cspd.sidecar.blackbox import LEDGER_KEPT, BlackBox
 from cspd.sidecar.clients import Client, Clients
+from cspd.sidecar.emulation import Emulation
+from cspd.sidecar.hearing import Hearing
 from cspd.sidecar.intent import Ear
 from cspd.sidecar.keystrokes import Kind as Key
 from cspd.sidecar.link import Door, Link
+from cspd.sidecar.pump import Pump
 from cspd.sidecar.recorder import Recorder
 from cspd.sidecar.renewal import Renewal
 from cspd.sidecar.repaint import notification, repaint
@@ -43,8 +47,7 @@ log = logging.getLogger("csp-sidecar")
 
 # A look costs about a millisecond, and output comes in hundreds of pieces a second.
 LOOK_DELAY_SEC = 0.05
-ECHO_MS = 1  # line editors echo in 0.05
-NO_ECHO_SEC = 0.1
+LOOK_LATE_SEC = 1.0
 TYPING_LOOK_SEC = 0.003  # while a message waits for its echo
 ANSWER_MAX = 16 * 1024  # bytes of an answer that the history keeps with the turn's end
 
@@ -57,16 +60,19 @@ class Session:
     pid: int
     incarnation: int
     master: int
-    terminal: Terminal
+    emulation: Emulation
     box: BlackBox
     recorder: Recorder
     profile: Profile
     settings: dict[str, Any]
     scrollback_lines: int
+    pump: Pump
     writer: pty.Writer
     arbiter: Arbiter = attrs.field(init=False)
     voice: Voice = attrs.field(init=False)
     sight: Sight = attrs.field(init=False)
+    hearing: Hearing = attrs.field(init=False)
+    alarms: Alarms = attrs.Factory(Alarms)
     clients: Clients = attrs.field(init=False)
     link: Link = attrs.field(init=False)
     renewal: Renewal = attrs.field(init=False)
@@ -80,10 +86,8 @@ class Session:
     _published: Activity = Activity.STARTING
     _started_at: float = attrs.Factory(trio.current_time)
     _output_at: float = attrs.Factory(trio.current_time)
-    _no_echo_until: float = 0.0
-    _look_at: float | None = None
-    _timer_at: float | None = None
-    _alarm_moved: trio.Event = attrs.Factory(trio.Event)
+    _looked_at: float = attrs.Factory(trio.current_time)
+    _hung_up: bool = False
     _said: int = 0
     _nonce: str = attrs.Factory(lambda: secrets.token_hex(8))  # no other sidecar's, of the same agent neither
     _submitted: Submitted = attrs.Factory(Submitted)
@@ -100,8 +104,10 @@ class Session:
         self._recovered = self.arbiter.recover((e["message_id"], e["step"], e.get("reason", "")) for e in entries)
         self.voice = Voice(self.profile, Ear(rows=self.terminal.rows, fresh=not self.restored))
         self.voice.configure(self.settings)
-        self.sight = Sight(self.master, self.pid, self.terminal)
-        self.clients = Clients(self)
+        self.sight = Sight(self.master, self.pid, self.emulation)
+        self.hearing = Hearing(self.profile, self.voice, self.sight, self.emulation)
+        self.pump.rest = self._at_rest
+        self.clients = Clients(self, self.pump)
         self.link = Link(self.door, self, self.spool)
         self.renewal = Renewal(self)
 
@@ -113,20 +119,43 @@ class Session:
 
     # ------------------------------------------------------------------ output of the agent
 
+    @property
+    def terminal(self) -> Terminal:
+        return self.emulation.terminal
+
+    async def show_output(self) -> None:
+        """Until the terminal hangs up. A client that reads slowly, or the emulator, may slow the agent down."""
+        while not self._hung_up:
+            await self.clients.wait_room()
+            await self.emulation.wait_room()
+            await self.pump.while_readable(self.master, self._read)
+
+    def _read(self) -> bool:
+        """Is there to be more of it now?"""
+        data, self._hung_up = pty.read_available(self.master)
+        if data:
+            self.output(data)
+        return not (self._hung_up or self.clients.slowing or self.emulation.full)
+
     def output(self, data: bytes) -> None:
-        self._output_at = trio.current_time()
+        """People see it first; who wants to know what it means looks later."""
+        self.clients.broadcast(Kind.OUTPUT, data)
+        now = self._output_at = trio.current_time()
         self.output_count += len(data)
         self.box.append(data)
-        self.clients.broadcast(Kind.OUTPUT, data)
         self.recorder.output(data)
-        replies = self.terminal.feed(data)
-        if replies and self._leader is None:  # else the leader's own terminal answers
-            self.writer.write(replies)
-        self._show_notices()
-        self._listen(data)
+        self.emulation.give(data)
+        self._speak(self.hearing.add(data, now))
+        if self._leader is None:  # else the leader's own terminal answers
+            self.writer.write(self.emulation.catch_up())
+        if self._notices:
+            self._show_notices()
         if self.box.full:
             self.save()
         self._look_soon(TYPING_LOOK_SEC if self.arbiter.wants_view else LOOK_DELAY_SEC)
+
+    def _at_rest(self) -> None:
+        self.clients.send_now()
 
     def _show_notices(self) -> None:
         """Never in the middle of the agent's own sequence or character."""
@@ -134,10 +163,11 @@ class Session:
             self.clients.broadcast(Kind.OUTPUT, notification(self._notices.pop(0)))
 
     def save(self) -> None:
-        self.box.save(self.terminal.snapshot())
+        self.box.save(*self.emulation.snapshot())
 
     def agent_ended(self) -> None:
         """Everything it said is drained: what was being typed ends here, and the screen is kept for the next one."""
+        self._hear()
         self._speak(self.voice.ended())
         self._handle(orders.AgentEnded(trio.current_time()))
         self.save()
@@ -145,12 +175,8 @@ class Session:
     def last_lines(self) -> list[str]:
         return [line for line in self.terminal.screen_lines() if line.strip()][-10:]
 
-    def _listen(self, data: bytes) -> None:
-        if self.voice.by_lines:
-            # In this order: a shell takes its terminal back after it has waited for the job, never before.
-            own = self.sight.in_foreground() and not (self.profile.own_words_only and self.sight.ran_a_job())
-            listening = own and not self.terminal.alternate
-            self._speak(self.voice.output(data, trio.current_time(), listening=listening))
+    def _hear(self) -> None:
+        self._speak(self.hearing.catch_up(trio.current_time()))
 
     def say(self, method: str, params: dict[str, Any]) -> None:
         """With an id, so that cspd knows it again when it is said twice because the answer was lost."""
@@ -167,17 +193,26 @@ class Session:
         return self.sight.view(count_unread=self.arbiter.wants_unread)
 
     def _look_soon(self, delay_sec: float = LOOK_DELAY_SEC) -> None:
-        at = trio.current_time() + delay_sec
-        if self._look_at is None or self._look_at > at:
-            self._look_at = at
-            self._alarm_moved.set()
+        self.alarms.look_by(trio.current_time() + delay_sec)
+
+    def _look_in_time(self) -> None:
+        """While the emulator is behind, a look would hold up what people see: once a second it may."""
+        now = trio.current_time()
+        if self.emulation.busy and now < self._looked_at + LOOK_LATE_SEC:
+            self._look_soon()
+        else:
+            self._look()
 
     def _look(self) -> None:
         self._perform([orders.Look()])
 
     def _looked(self) -> list[orders.Command]:
+        self._hear()
         view = self.view()
-        self._look_at = None
+        if self.box.long:
+            self.save()
+        self.alarms.looked()
+        self._looked_at = trio.current_time()
         if view is None:
             return []
         now = trio.current_time()
@@ -191,8 +226,7 @@ class Session:
             self.voice.look_again_in(decision),
         ]
         if due := [seconds for seconds in waits if seconds is not None]:
-            self._look_at = now + max(min(due), 0.01)
-        self._alarm_moved.set()
+            self.alarms.look_by(now + max(min(due), 0.01))
         if decision.activity is not self._published and decision.pending is not self._published:
             self._published = decision.activity
             self.link.mention("sidecar.activity", {"activity": decision.activity.value, "reason": decision.reason})
@@ -224,12 +258,12 @@ class Session:
                         self.sight.enter_pressed()
                     self.writer.write(data)
                     self.recorder.input(data)
+                    self._hear()  # what came before it
                     self.voice.ear.wrote(data.decode("utf-8", "replace"))
                 case orders.SetTimer(at):
-                    self._timer_at = at
-                    self._alarm_moved.set()
+                    self.alarms.set_timer(at)
                 case orders.CancelTimer():
-                    self._timer_at = None
+                    self.alarms.set_timer(None)
                 case orders.Look():
                     todo.extendleft(reversed(self._looked()))
                 case orders.Report() as report:
@@ -255,19 +289,7 @@ class Session:
         self.link.report("sidecar.step", {**entry, "evidence": report.evidence, **answer})
 
     async def run_alarms(self) -> None:
-        """Fire the arbiter's timer and the looks at their times. An idle agent has neither."""
-        while True:
-            self._alarm_moved = trio.Event()
-            times = [at for at in (self._timer_at, self._look_at) if at is not None]
-            with trio.CancelScope(deadline=min(times, default=float("inf"))):
-                await self._alarm_moved.wait()
-                continue
-            now = trio.current_time()
-            if self._look_at is not None and self._look_at <= now:
-                self._look()
-            if self._timer_at is not None and self._timer_at <= now:
-                self._timer_at = None
-                self._handle(orders.TimerFired(now))
+        await self.alarms.run(self._look_in_time, lambda: self._handle(orders.TimerFired(trio.current_time())))
 
     # ------------------------------------------------------------------ giving way (renewal.Session)
 
@@ -305,6 +327,7 @@ class Session:
         self._count()
 
     def detached(self, client: Client) -> None:
+        self.emulation.catch_up()  # what it was asked, its terminal has answered
         if client.keystrokes.in_paste:  # it left in the middle of one: nobody else may wait for its end
             self._handle(orders.HumanTyped(trio.current_time(), (), in_paste=False))
         if self._leader is client:
@@ -351,23 +374,11 @@ class Session:
         view = self.view() if submits else None
         self._handle(orders.HumanTyped(now, pieces, view, in_paste=client.keystrokes.in_paste))
 
-    def await_echo(self) -> None:
-        """Wait a moment for the answer to a key and pass it on here: another turn of the event loop costs 50 us.
-
-        Once in vain, and the next keys are not waited for: a program that draws takes longer anyway.
-        """
-        now = trio.current_time()
-        if now < self._no_echo_until or self.clients.slowing:
-            return
-        if pty.wait_output(self.master, ECHO_MS):
-            data, _hung_up = pty.read_available(self.master)  # a hang-up is seen again by the pump
-            if data:
-                self.output(data)
-        else:
-            self._no_echo_until = now + NO_ECHO_SEC
-
     def repaint(self, client: Client) -> bytes:
         return repaint(self.terminal, scrollback=False)
+
+    def input_has_room(self) -> bool:
+        return self.writer.has_room
 
     async def wait_input_room(self) -> None:
         await self.writer.wait_room()
