@@ -273,6 +273,8 @@ class Clients:
 
 def joined(frames: list[tuple[Kind, bytes]]) -> list[tuple[Kind, bytes]]:
     """Input that came together is one piece: a terminal gives a paste in 4 kB at a time."""
+    if len(frames) == 1:
+        return frames
     out: list[tuple[Kind, bytes]] = []
     for kind, run in groupby(frames, key=itemgetter(0)):
         payloads = [payload for _, payload in run]

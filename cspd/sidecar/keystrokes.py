@@ -82,6 +82,9 @@ _CTRL_KEYS = {
 _SHIFT, _ALT, _CTRL, _LOCKS = 1, 2, 4, 64 + 128
 
 
+_PLAIN = re.compile(rb"[ -~]{1,16}")
+
+
 @attrs.define
 class Keystrokes:
     """The classifier of one client. Feed it everything that this client sent, in order."""
@@ -95,6 +98,10 @@ class Keystrokes:
     def unfinished(self) -> bool:
         """In the middle of a paste or a sequence: nothing may be put in between."""
         return self.in_paste or bool(self._open)
+
+    def plain(self, data: bytes) -> bool:
+        """Is it a key of the simplest kind, which can only go on with a draft?"""
+        return _PLAIN.fullmatch(data) is not None and not self.unfinished
 
     def feed(self, data: bytes, now: float) -> list[Piece]:
         """Pieces whose `data` together are exactly `data`."""

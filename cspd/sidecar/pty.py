@@ -17,6 +17,7 @@ import trio
 from cspd.sidecar.pump import Pump
 
 READ_SIZE = 65536
+SMALL = 256  # bytes: an echo, behind which it is not worth asking for more
 GREEDY = 16  # reads a wake-up; a PTY gives about 4 kB at a time, so one by one costs a third of the throughput
 WRITE_HIGH = 1 << 18  # bytes on their way to a program that does not read; then attached clients are not read either
 
@@ -25,7 +26,8 @@ def read_available(master: int) -> tuple[bytes, bool]:
     """-> (bytes, hung up). Up to GREEDY reads; EIO is the end of file: no process has the slave open any more."""
     parts: list[bytes] = []
     try:
-        while len(parts) < GREEDY:
+        parts.append(os.read(master, READ_SIZE))
+        while len(parts[-1]) > SMALL and len(parts) < GREEDY:
             parts.append(os.read(master, READ_SIZE))
     except BlockingIOError:
         pass

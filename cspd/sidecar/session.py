@@ -22,16 +22,16 @@ from cspd.sidecar.activity import Activity, Decision, Heard, decide
 from cspd.sidecar.alarms import Alarms
 from cspd.sidecar.arbiter import Arbiter
 from cspd.sidecar.blackbox import LEDGER_KEPT, BlackBox
-from cspd.sidecar.clients import Client, Clients
+from cspd.sidecar.clients import Clients
 from cspd.sidecar.emulation import Emulation
 from cspd.sidecar.hearing import Hearing
 from cspd.sidecar.intent import Ear
-from cspd.sidecar.keystrokes import Kind as Key
 from cspd.sidecar.link import Door, Link
+from cspd.sidecar.people import People
 from cspd.sidecar.pump import Pump
 from cspd.sidecar.recorder import Recorder
 from cspd.sidecar.renewal import Renewal
-from cspd.sidecar.repaint import notification, repaint
+from cspd.sidecar.repaint import notification
 from cspd.sidecar.safetext import legible
 from cspd.sidecar.sight import Sight
 from cspd.sidecar.speech import Said
@@ -40,7 +40,6 @@ from cspd.sidecar.submitted import Submitted
 from cspd.sidecar.terminal import Terminal
 from cspd.sidecar.view import View
 from cspd.sidecar.voice import Voice
-from cspd.transport import ancestry_of, peer_of
 from cspd.wire.frames import Kind
 
 log = logging.getLogger("csp-sidecar")
@@ -73,6 +72,7 @@ class Session:
     sight: Sight = attrs.field(init=False)
     hearing: Hearing = attrs.field(init=False)
     alarms: Alarms = attrs.Factory(Alarms)
+    people: People = attrs.field(init=False)
     clients: Clients = attrs.field(init=False)
     link: Link = attrs.field(init=False)
     renewal: Renewal = attrs.field(init=False)
@@ -81,7 +81,6 @@ class Session:
     spool: Spool = attrs.field(factory=Spool, kw_only=True)
     restored: bool = attrs.field(kw_only=True)  # the agent ran before us, under a sidecar that was killed
     output_count: int = attrs.field(default=0, kw_only=True)
-    _leader: Client | None = None  # the client that typed last: its size counts, its terminal answers queries
     _decision: Decision | None = None
     _published: Activity = Activity.STARTING
     _started_at: float = attrs.Factory(trio.current_time)
@@ -106,16 +105,17 @@ class Session:
         self.voice.configure(self.settings)
         self.sight = Sight(self.master, self.pid, self.emulation)
         self.hearing = Hearing(self.profile, self.voice, self.sight, self.emulation)
-        self.pump.rest = self._at_rest
-        self.clients = Clients(self, self.pump)
+        self.people = People(self)
+        self.clients = Clients(self.people, self.pump)
+        self.pump.rest = self.clients.send_now
         self.link = Link(self.door, self, self.spool)
         self.renewal = Renewal(self)
 
     def start(self) -> None:
         """Tell what became of messages that the sidecar before us had in hand, and look at the screen soon."""
         self.recorder.take_settings(self.settings)
-        self._perform(self._recovered)
-        self._look_soon()
+        self.perform(self._recovered)
+        self.look_soon()
 
     # ------------------------------------------------------------------ output of the agent
 
@@ -146,16 +146,13 @@ class Session:
         self.recorder.output(data)
         self.emulation.give(data)
         self._speak(self.hearing.add(data, now))
-        if self._leader is None:  # else the leader's own terminal answers
+        if self.people.leader is None:  # else the leader's own terminal answers
             self.writer.write(self.emulation.catch_up())
         if self._notices:
             self._show_notices()
         if self.box.full:
             self.save()
-        self._look_soon(TYPING_LOOK_SEC if self.arbiter.wants_view else LOOK_DELAY_SEC)
-
-    def _at_rest(self) -> None:
-        self.clients.send_now()
+        self.look_soon(TYPING_LOOK_SEC if self.arbiter.wants_view else LOOK_DELAY_SEC)
 
     def _show_notices(self) -> None:
         """Never in the middle of the agent's own sequence or character."""
@@ -167,15 +164,16 @@ class Session:
 
     def agent_ended(self) -> None:
         """Everything it said is drained: what was being typed ends here, and the screen is kept for the next one."""
-        self._hear()
+        self.hear()
         self._speak(self.voice.ended())
-        self._handle(orders.AgentEnded(trio.current_time()))
+        self.handle(orders.AgentEnded(trio.current_time()))
         self.save()
 
     def last_lines(self) -> list[str]:
         return [line for line in self.terminal.screen_lines() if line.strip()][-10:]
 
-    def _hear(self) -> None:
+    def hear(self) -> None:
+        self.people.note_passed()
         self._speak(self.hearing.catch_up(trio.current_time()))
 
     def say(self, method: str, params: dict[str, Any]) -> None:
@@ -192,22 +190,22 @@ class Session:
     def view(self) -> View | None:
         return self.sight.view(count_unread=self.arbiter.wants_unread)
 
-    def _look_soon(self, delay_sec: float = LOOK_DELAY_SEC) -> None:
+    def look_soon(self, delay_sec: float = LOOK_DELAY_SEC) -> None:
         self.alarms.look_by(trio.current_time() + delay_sec)
 
     def _look_in_time(self) -> None:
         """While the emulator is behind, a look would hold up what people see: once a second it may."""
         now = trio.current_time()
         if self.emulation.busy and now < self._looked_at + LOOK_LATE_SEC:
-            self._look_soon()
+            self.look_soon()
         else:
-            self._look()
+            self.look()
 
-    def _look(self) -> None:
-        self._perform([orders.Look()])
+    def look(self) -> None:
+        self.perform([orders.Look()])
 
     def _looked(self) -> list[orders.Command]:
-        self._hear()
+        self.hear()
         view = self.view()
         if self.box.long:
             self.save()
@@ -240,12 +238,13 @@ class Session:
 
     # ------------------------------------------------------------------ commands of the arbiter
 
-    def _handle(self, fact: orders.Fact) -> None:
+    def handle(self, fact: orders.Fact) -> None:
+        self.people.note_passed()
         commands = self.arbiter.handle(fact)
         self.box.note_draft(self.arbiter.person.draft.present)
-        self._perform(commands)
+        self.perform(commands)
 
-    def _perform(self, commands: Sequence[orders.Command]) -> None:
+    def perform(self, commands: Sequence[orders.Command]) -> None:
         """In order, those that follow from a look included, right behind it."""
         todo = deque(commands)
         submitted = False
@@ -258,7 +257,7 @@ class Session:
                         self.sight.enter_pressed()
                     self.writer.write(data)
                     self.recorder.input(data)
-                    self._hear()  # what came before it
+                    self.hear()  # what came before it
                     self.voice.ear.wrote(data.decode("utf-8", "replace"))
                 case orders.SetTimer(at):
                     self.alarms.set_timer(at)
@@ -280,7 +279,7 @@ class Session:
             if self.settings["share_input"]:
                 self.say("sidecar.line", {"text": text})
         if self._submitted:
-            self._look_soon()
+            self.look_soon()
 
     def _report(self, report: orders.Report) -> None:
         entry = {"message_id": report.message_id, "step": report.step, "reason": report.reason, "ts": time.time()}
@@ -289,12 +288,12 @@ class Session:
         self.link.report("sidecar.step", {**entry, "evidence": report.evidence, **answer})
 
     async def run_alarms(self) -> None:
-        await self.alarms.run(self._look_in_time, lambda: self._handle(orders.TimerFired(trio.current_time())))
+        await self.alarms.run(self._look_in_time, lambda: self.handle(orders.TimerFired(trio.current_time())))
 
     # ------------------------------------------------------------------ giving way (renewal.Session)
 
     def hold_back(self, yes: bool) -> None:
-        self._handle(orders.HeldBack(trio.current_time(), yes))
+        self.handle(orders.HeldBack(trio.current_time(), yes))
 
     def in_hand(self) -> str:
         """What a successor could not go on with; "" when there is nothing."""
@@ -305,83 +304,6 @@ class Session:
         if self.writer.queued:
             return "the program does not read its input"
         return "" if self.link.all_said else "cspd does not take what it is told"
-
-    # ------------------------------------------------------------------ attached clients (clients.Host)
-
-    def greeting(self) -> dict[str, Any]:
-        return {"agent": self.name, "incarnation": self.incarnation, "pid": self.pid}
-
-    async def admit(self, client: Client) -> None:
-        """Raises CspError("inside"): a terminal that shows itself would paint for ever. cspd knows round-about ways."""
-        inside = ancestry_of(peer_of(client.sock), self.control_socket)
-        if any(process.pid == self.pid or process.session == self.pid for process in inside):
-            raise CspError("inside", f"agent: {self.name}: this is its own terminal", "attach from another one")
-        client.inside = next((process.agent for process in inside if process.agent), "")
-        if client.inside:
-            await self.link.ask_leave("sidecar.show", {"inside": client.inside})
-
-    def attach(self, client: Client) -> None:
-        if not client.read_only:
-            self._lead(client)
-        client.push(Kind.REPAINT, repaint(self.terminal, scrollback=client.scrollback))
-        self._count()
-
-    def detached(self, client: Client) -> None:
-        self.emulation.catch_up()  # what it was asked, its terminal has answered
-        if client.keystrokes.in_paste:  # it left in the middle of one: nobody else may wait for its end
-            self._handle(orders.HumanTyped(trio.current_time(), (), in_paste=False))
-        if self._leader is client:
-            writers = [each for each in self.clients.members if not each.read_only]
-            self._leader = None
-            if writers:
-                self._lead(writers[0])
-        self._count()
-
-    def _count(self) -> None:
-        self.link.mention("sidecar.attached", {"count": len(self.clients.members), "inside": self._shown_in()})
-
-    def _shown_in(self) -> list[str]:
-        """Agents whose terminals show this one."""
-        return sorted({client.inside for client in self.clients.members} - {""})
-
-    def _lead(self, client: Client) -> None:
-        self._leader = client
-        self.resized(client)
-
-    def resized(self, client: Client) -> None:
-        size = (client.columns, client.rows)
-        if client is not self._leader or size == (self.terminal.columns, self.terminal.rows):
-            return
-        self.terminal.resize(*size)
-        self.recorder.resized()
-        self.voice.ear.rows = client.rows
-        pty.set_size(self.master, client.rows, client.columns)
-        for other in self.clients.members:
-            if other is not client and other.attached:
-                other.push(Kind.REPAINT, self.repaint(other))
-        self._look_soon()
-
-    def typed(self, client: Client, data: bytes) -> None:
-        now = trio.current_time()
-        pieces = tuple(client.keystrokes.feed(data, now))
-        submits = any(piece.kind is Key.ENTER for piece in pieces)
-        if client is not self._leader:
-            if not any(piece.typed for piece in pieces):
-                return  # its terminal answers a query that the leader's answers too
-            self._lead(client)
-        if submits:
-            self._look()  # what it is doing now decides whether the line is for the room
-        view = self.view() if submits else None
-        self._handle(orders.HumanTyped(now, pieces, view, in_paste=client.keystrokes.in_paste))
-
-    def repaint(self, client: Client) -> bytes:
-        return repaint(self.terminal, scrollback=False)
-
-    def input_has_room(self) -> bool:
-        return self.writer.has_room
-
-    async def wait_input_room(self) -> None:
-        await self.writer.wait_room()
 
     # ------------------------------------------------------------------ cspd (link.Session)
 
@@ -394,15 +316,15 @@ class Session:
             "pid": self.pid,
             "activity": self._published.value,
             "attached": len(self.clients.members),
-            "inside": self._shown_in(),
+            "inside": self.people.shown_in(),
             "ledger": answers.in_hand(known, self.link.reported()),
         }
 
     def welcomed(self, answer: dict[str, Any]) -> None:
         self._take_settings(answer["settings"])
-        self._count()  # both may have changed while the introduction was under way
+        self.people.count()  # both may have changed while the introduction was under way
         self._publish()
-        self._handle(orders.PausedSet(trio.current_time(), answer["paused"]))
+        self.handle(orders.PausedSet(trio.current_time(), answer["paused"]))
         self._welcome = True
         early, self._early = self._early, []
         for params in early:
@@ -422,7 +344,7 @@ class Session:
             case "sidecar.deliver":
                 self._early.append(params)  # it overtook the welcome, which says whether we are paused
             case "sidecar.pause":
-                self._handle(orders.PausedSet(trio.current_time(), params["paused"]))
+                self.handle(orders.PausedSet(trio.current_time(), params["paused"]))
             case "sidecar.notice":
                 self._notices.append(params["text"])
                 self._show_notices()
@@ -449,21 +371,21 @@ class Session:
             self._hook, self._hook_at = (event, meaning), now
         if meaning is Hook.PROMPT:
             self.voice.prompted()
-            self._handle(orders.PromptAccepted(now, params["prompt"]))
+            self.handle(orders.PromptAccepted(now, params["prompt"]))
         elif meaning is Hook.END:
             self._speak(self.voice.answered(params["text"], now))  # before the turn ends: it belongs to it
-            self._handle(orders.TurnAnswered(now, params["text"]))
-        self._look()
+            self.handle(orders.TurnAnswered(now, params["text"]))
+        self.look()
 
     def _deliver(self, params: dict[str, Any]) -> None:
         now = trio.current_time()
         text = answers.to_type(self.settings["template"], params, self.profile.typing.mode_characters)
         expires_at = now + (params["expires_ts"] - time.time())
         message = orders.Outgoing(params["message_id"], text, expires_at, params.get("urgent") is True)
-        self._handle(orders.MessageArrived(now, message))
+        self.handle(orders.MessageArrived(now, message))
 
     def explain(self) -> dict[str, Any]:
-        self._look()
+        self.look()
         decision, view = self._decision, self.view()
         if decision is None or view is None:
             return answers.not_looked(self._published)

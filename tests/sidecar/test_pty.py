@@ -94,6 +94,23 @@ async def test_input_for_a_program_that_does_not_read_waits_and_stays_in_order(e
             nursery.cancel_scope.cancel()
 
 
+async def test_input_that_comes_just_when_the_last_of_it_has_gone_is_not_forgotten(ends: Pty) -> None:
+    more = [b"y" * 100_000]
+
+    def write_more() -> None:
+        if more and not writer.queued:
+            writer.write(more.pop())
+
+    writer = Writer(ends.master, Pump(write_more))
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(writer.run)
+            nursery.start_soon(writer.pump.run)
+            writer.write(b"x" * 100_000)
+            assert await read_all(ends.slave, 200_000) == b"x" * 100_000 + b"y" * 100_000
+            nursery.cancel_scope.cancel()
+
+
 async def test_all_who_wait_for_room_go_on_when_there_is_some(ends: Pty) -> None:
     writer = Writer(ends.master, Pump())
     writer.write(b"x" * (WRITE_HIGH + 100_000))
