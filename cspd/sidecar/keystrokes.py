@@ -105,8 +105,10 @@ class Keystrokes:
 
     def feed(self, data: bytes, now: float) -> list[Piece]:
         """Pieces whose `data` together are exactly `data`."""
-        bulk = None if len(data) < BULK_MIN or self.unfinished else _BULK.match(data)
+        cut = not self.in_paste and self._open >= b"\x80"  # a character, whose rest is text like what follows
+        bulk = None if len(data) < BULK_MIN or (self.unfinished and not cut) else _BULK.match(data)
         if bulk is not None and bulk.end() >= BULK_MIN:
+            self._open = b""
             return [Piece(Kind.BULK, bulk[0]), *self._slices(data[bulk.end() :], now)]
         return self._slices(data, now)
 
