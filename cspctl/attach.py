@@ -130,6 +130,7 @@ class _Attachment:
         self._pause = self._ask_pause = 0.0
         self._waiting_shown = False
         self._without_cspd: float | None = None
+        self._poll, self._polled = select.poll(), dict[int, int]()
 
     # -- the loop
 
@@ -150,9 +151,7 @@ class _Attachment:
     def _turn(self) -> None:
         """Wait for what may go on, and do it. A side that takes nothing stops only what is meant for it."""
         tty, link = self._terminal, self._link
-        poll = select.poll()
-        poll.register(self._signals.fd, select.POLLIN)
-        wanted: dict[int, int] = {}
+        wanted = {self._signals.fd: select.POLLIN}
         if self._listens_to_keys():
             wanted[tty.read_fd] = select.POLLIN
         if tty.pending:
@@ -161,10 +160,8 @@ class _Attachment:
             events = (0 if tty.pending else select.POLLIN) | (select.POLLOUT if link.wants_to_send else 0)
             if events:  # with no events wanted poll would still report a hang-up, over and over
                 wanted[link.fd] = events
-        for fd, events in wanted.items():
-            poll.register(fd, events)
-        ready = dict(poll.poll(self._timeout_ms()))
-        if ready.keys() & {self._signals.fd, tty.read_fd}:  # keys too: a resize just before them is not in `ready` yet
+        ready = dict(self._poll_for(wanted).poll(self._timeout_ms()))
+        if self._signals.came or self._signals.fd in ready:  # a resize just before keys is not in `ready` yet
             self._heed(self._signals.take())
         if ready.get(link.fd, 0) & select.POLLOUT:
             link.send_some()
@@ -174,6 +171,14 @@ class _Attachment:
             self._received()
         if not tty.write_some():
             self._leave(1, "")  # hung up: there is nobody to talk to
+
+    def _poll_for(self, wanted: dict[int, int]) -> select.poll:
+        """Most turns want the same as the one before."""
+        if wanted != self._polled:
+            self._poll, self._polled = select.poll(), wanted
+            for fd, events in wanted.items():
+                self._poll.register(fd, events)
+        return self._poll
 
     def _listens_to_keys(self) -> bool:
         """Keys are left in the terminal while a new sidecar is due at any moment: it shall get them.

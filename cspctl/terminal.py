@@ -224,21 +224,30 @@ def _open_again(fd: int) -> int | None:
 
 
 class Signals:
-    """Inside `with`, signals are bytes on a pipe (`fd`, for poll) instead of interruptions at any line."""
+    """Inside `with`, signals are bytes on a pipe (`fd`, for poll) instead of interruptions at any line.
+
+    `came`: there is something to `take`, also when poll has not said so yet.
+    """
 
     WATCHED = (signal.SIGWINCH, signal.SIGCONT, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 
     def __enter__(self) -> "Signals":
+        self.came = False
         self.fd, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._wakeup_before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         self._before = {
-            number: signal.signal(number, _nothing)
+            number: signal.signal(number, self._note)
             for number in self.WATCHED
             if signal.getsignal(number) is not signal.SIG_IGN  # nohup's wish stands
         }
         return self
 
+    def _note(self, number: int, frame: object) -> None:
+        """The byte on the pipe says the rest."""
+        self.came = True
+
     def take(self) -> frozenset[int]:
+        self.came = False
         try:
             return frozenset(os.read(self.fd, 4096))
         except BlockingIOError:
@@ -250,7 +259,3 @@ class Signals:
         signal.set_wakeup_fd(self._wakeup_before)
         os.close(self.fd)
         os.close(self._write)
-
-
-def _nothing(number: int, frame: object) -> None:
-    """The byte on the pipe says it all."""

@@ -80,6 +80,11 @@ class Arbiter:
         return not self.ended and bool(self.delivery or self.queue or self.turns)
 
     @property
+    def lets_pass(self) -> bool:
+        """May further keys of a draft go on before we hear of them? It changes nothing that we have to do first."""
+        return self.delivery is None and self.person.draft.present and not self.person.waiting
+
+    @property
     def wants_unread(self) -> bool:
         """Must a view tell how much of what we wrote is unread?"""
         return bool(self.delivery or self.residue)
@@ -343,7 +348,7 @@ class Arbiter:
         if interrupts or any(piece.kind is Kind.ESCAPE or piece.data == b"\x1b" for piece in fact.pieces):
             self.turns.interrupted(fact.now)
         if delivery is None or delivery.phase not in HOLDS_KEYS or self._dialog:
-            self._pass(fact.pieces, fact.view)
+            self._pass(fact.pieces, fact.view, passed=fact.passed)
             if delivery is not None and delivery.phase is Phase.BETWEEN and interrupts:
                 delivery.give_up("interrupted by the person between its lines")
                 self._settle_end(delivery, fact.now)
@@ -359,9 +364,10 @@ class Arbiter:
             delivery.give_up("the person's keys had to go on before the submit was proved")
         self._settle_end(delivery, fact.now)
 
-    def _pass(self, pieces: Iterable[Piece], view: View | None) -> None:
+    def _pass(self, pieces: Iterable[Piece], view: View | None, *, passed: bool = False) -> None:
         activity = self.decision.activity if self.decision else Activity.STARTING
-        self._out += self.person.go_on(pieces, view or self.view, activity, self.anchor)
+        commands = self.person.go_on(pieces, view or self.view, activity, self.anchor)
+        self._out += [command for command in commands if not (passed and isinstance(command, Write))]
         if any(piece.kind in EMPTIES_BOX for piece in pieces):
             self.residue = None
 

@@ -15,7 +15,8 @@ import attrs
 
 log = logging.getLogger("csp-sidecar")
 
-JOURNAL_MAX = 1 << 20  # bytes of output after which a new snapshot is worth its 3 ms
+JOURNAL_LONG = 1 << 20  # bytes of output after which a new snapshot is worth its 3 ms, when there is time
+JOURNAL_MAX = 8 << 20  # and in any case: a successor reads it again in 0.1 s
 REPLAYS_MAX = 3  # sidecars that may die over the same journal
 LEDGER_MAX = 1 << 18
 LEDGER_KEPT = 1000  # messages whose last step is remembered, so that a late duplicate is recognised
@@ -117,7 +118,7 @@ class BlackBox:
             attempt.unlink(missing_ok=True)
 
     def append(self, output: bytes) -> None:
-        """Before anything else is done with it: what has been read from the PTY exists nowhere else."""
+        """In the same step in which it is shown: what has been read from the PTY exists nowhere else."""
         self._count += len(output)
         self._write(self._journal_fd, output)
 
@@ -136,15 +137,21 @@ class BlackBox:
             log.error("%s: %s: a sidecar after this one would not know all", self.screen, exc.strerror)
 
     @property
+    def long(self) -> bool:
+        return self._count - self._base > JOURNAL_LONG
+
+    @property
     def full(self) -> bool:
         return self._count - self._base > JOURNAL_MAX
 
-    def save(self, snapshot: bytes) -> None:
-        head = {"incarnation": self.incarnation, "pid": self.pid, "count": self._count}
-        self._base = self._count  # also when it fails: the next try is a megabyte later
+    def save(self, snapshot: bytes, rest: bytes = b"") -> None:
+        """`rest`: the last of the output, which is not in the snapshot."""
+        included = self._count - len(rest)
+        head = {"incarnation": self.incarnation, "pid": self.pid, "count": included}
+        self._base = included  # also when it fails: the next try is a megabyte later
         try:
             _write_whole(self.screen, json.dumps(head).encode(), b"\n", snapshot)
-            _write_whole(self.journal, _BASE.pack(self._count))
+            _write_whole(self.journal, _BASE.pack(included), rest)
             self._journal_fd = _reopened(self._journal_fd, self.journal)
         except OSError as exc:
             self._complain(exc)

@@ -8,6 +8,7 @@ import json
 import logging
 import socket
 from collections.abc import Callable
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ import trio
 from cspd.errors import CspError
 from cspd.sidecar.attach import PATIENCE_SEC, Outbox, Pace
 from cspd.sidecar.keystrokes import Keystrokes
+from cspd.sidecar.pump import Pump
 from cspd.wire import rpc
 from cspd.wire.frames import FrameError, FrameSplitter, Kind, frame
 from cspd.wire.version import PROTOCOL, check_protocol
@@ -29,7 +31,6 @@ HELLO_SEC = 5.0
 FAREWELL_SEC = 1.0
 RECEIVE_SIZE = 65536
 SIZE_MAX = 1000
-KEY_MAX = 16  # bytes that one key sends; a paste has no echo worth waiting for
 
 
 @attrs.define(eq=False)
@@ -42,6 +43,7 @@ class Client:
     read_only: bool = False
     scrollback: bool = True  # has not yet got it into its own history
     attached: bool = False
+    left: bool = False  # it has closed the connection, or its half of it
     wants_taken: bool = False
     inside: str = ""  # the agent in whose terminal this one runs
     taken: int = 0  # bytes of input
@@ -62,7 +64,7 @@ class Client:
         """What is queued, as far as there is room: a keystroke's echo does not wait for a task switch."""
         if not self._stuck:
             self._send_some()
-        if self.outbox.queued or self.outbox.wants_repaint:
+        if self._owed:
             self.wake()
 
     def wake(self) -> None:
@@ -79,20 +81,26 @@ class Client:
         except OSError:
             self.outbox.drop()  # it has vanished; the task that reads from it notices too
 
-    async def write(self, repaint: Callable[[], bytes]) -> None:
+    async def write(self, pump: Pump, repaint: Callable[[], bytes]) -> None:
         """Until the client is gone. `repaint` gives the bytes of the whole screen for one that fell behind."""
         while True:
-            while self.outbox.queued:
-                await trio.lowlevel.wait_writable(self.sock)
-                self._stuck = False
-                self._send_some()  # asks for the buffers only now: they may have been dropped meanwhile
-            if self.outbox.wants_repaint:
-                await trio.lowlevel.wait_writable(self.sock)
-                self.outbox.repainted(frame(Kind.REPAINT, repaint()))
-                continue
+            while self._owed:  # more may have come between the last of it and this task
+                await pump.while_writable(self.sock.fileno(), partial(self._writable, repaint))
             self._sent.set()
             self._wake = trio.Event()
             await self._wake.wait()
+
+    @property
+    def _owed(self) -> bool:
+        return bool(self.outbox.queued) or self.outbox.wants_repaint
+
+    def _writable(self, repaint: Callable[[], bytes]) -> bool:
+        """Is anything left?"""
+        self._stuck = False
+        self._send_some()  # asks for the buffers only now: they may have been dropped meanwhile
+        if self.outbox.wants_repaint:
+            self.outbox.repainted(frame(Kind.REPAINT, repaint()))
+        return self._owed
 
     async def flush(self) -> None:
         """Until everything is sent, or the client is gone."""
@@ -116,8 +124,8 @@ class Host(Protocol):
     def detached(self, client: Client) -> None: ...
     def resized(self, client: Client) -> None: ...
     def typed(self, client: Client, data: bytes) -> None: ...
-    def await_echo(self) -> None: ...
     def repaint(self, client: Client) -> bytes: ...
+    def input_has_room(self) -> bool: ...
     async def wait_input_room(self) -> None: ...
 
 
@@ -126,6 +134,7 @@ class Clients:
     """All attached terminals of one agent."""
 
     host: Host
+    pump: Pump
     members: set[Client] = attrs.Factory(set)
 
     def broadcast(self, kind: Kind, payload: bytes) -> None:
@@ -139,6 +148,11 @@ class Clients:
     @property
     def slowing(self) -> bool:
         return any(client.outbox.pace is Pace.SLOWING for client in self.members)
+
+    def send_now(self) -> None:
+        """What was to go with an echo, and there was none."""
+        for client in self.members:
+            client.send_now()
 
     async def wait_room(self) -> None:
         """Until no client slows the agent down: each has read, or has lost its right to be waited for."""
@@ -183,12 +197,12 @@ class Clients:
             if not client.attached:
                 return
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(client.write, lambda: self.host.repaint(client))
+                nursery.start_soon(client.write, self.pump, lambda: self.host.repaint(client))
                 for kind, payload in early:
-                    await self._received(client, kind, payload)
-                while data := await self._receive(client):
-                    for kind, payload in joined(frames.feed(data)):
-                        await self._received(client, kind, payload)
+                    self._received(client, kind, payload)
+                while not client.left:
+                    await self.host.wait_input_room()
+                    await self.pump.while_readable(client.sock.fileno(), partial(self._read, client, frames))
                 nursery.cancel_scope.cancel()
         except* (OSError, FrameError, CspError) as group:
             log.debug("attach: client gone: %s", group.exceptions)
@@ -197,6 +211,17 @@ class Clients:
                 self.members.discard(client)
                 self.host.detached(client)
             client.close()
+
+    def _read(self, client: Client, frames: FrameSplitter) -> bool:
+        """Is there to be more of it now?"""
+        try:
+            data = client.sock.recv(RECEIVE_SIZE)
+        except BlockingIOError:
+            return True
+        client.left = not data
+        for kind, payload in joined(frames.feed(data)):
+            self._received(client, kind, payload)
+        return bool(data) and self.host.input_has_room()
 
     async def _receive(self, client: Client) -> bytes:
         while True:
@@ -232,17 +257,13 @@ class Clients:
         self.host.attach(client)
         return early
 
-    async def _received(self, client: Client, kind: Kind, payload: bytes) -> None:
+    def _received(self, client: Client, kind: Kind, payload: bytes) -> None:
         match kind:
             case Kind.INPUT if not client.read_only:
                 self.host.typed(client, payload)
                 if client.wants_taken:
                     client.taken += len(payload)
                     client.outbox.push(frame(Kind.TAKEN, client.taken.to_bytes(8, "big")))  # goes with the echo
-                if len(payload) <= KEY_MAX:
-                    self.host.await_echo()
-                client.send_now()
-                await self.host.wait_input_room()
             case Kind.RESIZE:
                 client.rows, client.columns = _size(_json(payload))
                 self.host.resized(client)
@@ -252,6 +273,8 @@ class Clients:
 
 def joined(frames: list[tuple[Kind, bytes]]) -> list[tuple[Kind, bytes]]:
     """Input that came together is one piece: a terminal gives a paste in 4 kB at a time."""
+    if len(frames) == 1:
+        return frames
     out: list[tuple[Kind, bytes]] = []
     for kind, run in groupby(frames, key=itemgetter(0)):
         payloads = [payload for _, payload in run]

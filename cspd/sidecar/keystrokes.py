@@ -82,6 +82,9 @@ _CTRL_KEYS = {
 _SHIFT, _ALT, _CTRL, _LOCKS = 1, 2, 4, 64 + 128
 
 
+_PLAIN = re.compile(rb"[ -~]{1,16}")
+
+
 @attrs.define
 class Keystrokes:
     """The classifier of one client. Feed it everything that this client sent, in order."""
@@ -96,10 +99,16 @@ class Keystrokes:
         """In the middle of a paste or a sequence: nothing may be put in between."""
         return self.in_paste or bool(self._open)
 
+    def plain(self, data: bytes) -> bool:
+        """Is it a key of the simplest kind, which can only go on with a draft?"""
+        return _PLAIN.fullmatch(data) is not None and not self.unfinished
+
     def feed(self, data: bytes, now: float) -> list[Piece]:
         """Pieces whose `data` together are exactly `data`."""
-        bulk = None if len(data) < BULK_MIN or self.unfinished else _BULK.match(data)
+        cut = not self.in_paste and self._open >= b"\x80"  # a character, whose rest is text like what follows
+        bulk = None if len(data) < BULK_MIN or (self.unfinished and not cut) else _BULK.match(data)
         if bulk is not None and bulk.end() >= BULK_MIN:
+            self._open = b""
             return [Piece(Kind.BULK, bulk[0]), *self._slices(data[bulk.end() :], now)]
         return self._slices(data, now)
 

@@ -22,7 +22,9 @@ from cspd.paths import Paths
 from cspd.profiles.find import find_profile
 from cspd.sidecar import pty
 from cspd.sidecar.blackbox import BlackBox, Remains
+from cspd.sidecar.emulation import Emulation
 from cspd.sidecar.link import Door, UnitDoor
+from cspd.sidecar.pump import Pump
 from cspd.sidecar.recorder import Files, Recorder
 from cspd.sidecar.session import Session
 from cspd.sidecar.spool import Spool
@@ -85,6 +87,8 @@ async def live(session: Session, listener: int, ending: Ending) -> bool:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(give_way, session, nursery.cancel_scope)
             nursery.start_soon(session.link.keep)
+            nursery.start_soon(session.pump.run)
+            nursery.start_soon(session.emulation.run)
             nursery.start_soon(session.writer.run)
             nursery.start_soon(session.run_alarms)
             await show_until_end(session, listener, ending)
@@ -103,7 +107,7 @@ async def show_until_end(session: Session, listener: int, ending: Ending) -> Non
     own = socket.socket(fileno=os.dup(listener))
     async with trio.open_nursery() as clients:
         clients.start_soon(session.clients.serve, own)
-        await pump_until_end(session, session.master, ending)
+        await show_to_the_end(session, ending)
         await session.clients.farewell(ending.status or {})
         clients.cancel_scope.cancel()
     own.close()
@@ -132,18 +136,20 @@ def build_session(
     remains = box.recover()
     terminal = restored_terminal(remains, incarnation, columns, rows, spec["scrollback_lines"])
     box.begin(terminal.snapshot())
+    emulation, pump = Emulation(terminal), Pump()
     return Session(
         name=name,
         pid=spec["pid"],
         incarnation=incarnation,
         master=master,
-        terminal=terminal,
+        emulation=emulation,
         box=box,
-        recorder=Recorder(name, terminal, Files(paths.recordings_dir(name))),
+        recorder=Recorder(name, emulation, Files(paths.recordings_dir(name))),
         profile=find_profile(spec["settings"]["profile"], paths),
         settings=spec["settings"],
         scrollback_lines=spec["scrollback_lines"],
-        writer=pty.Writer(master),
+        pump=pump,
+        writer=pty.Writer(master, pump),
         control_socket=paths.control_socket,
         door=door or UnitDoor(paths.control_socket),
         spool=spool if spool is not None else Spool(),
@@ -169,10 +175,10 @@ def restored_terminal(
     return terminal
 
 
-async def pump_until_end(session: Session, master: int, ending: Ending) -> None:
+async def show_to_the_end(session: Session, ending: Ending) -> None:
     """The agent's output until its terminal hangs up or, if others hold it open, until it is quiet after the end."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(pump, session, master, ending)
+        nursery.start_soon(show_until_hung_up, session, ending)
         await ending.known.wait()
         with trio.move_on_after(DRAIN_MAX_SEC):
             while not ending.drained.is_set():
@@ -184,14 +190,8 @@ async def pump_until_end(session: Session, master: int, ending: Ending) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def pump(session: Session, master: int, ending: Ending) -> None:
-    hung_up = False
-    while not hung_up:
-        await trio.lowlevel.wait_readable(master)
-        await session.clients.wait_room()
-        data, hung_up = pty.read_available(master)
-        if data:
-            session.output(data)
+async def show_until_hung_up(session: Session, ending: Ending) -> None:
+    await session.show_output()
     ending.drained.set()
 
 

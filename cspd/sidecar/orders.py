@@ -46,6 +46,7 @@ class HumanTyped:
     pieces: tuple[Piece, ...]
     view: View | None = None
     in_paste: bool = False
+    passed: bool = False  # they have gone on already, as `Arbiter.lets_pass` allowed
 
 
 @attrs.frozen

@@ -1,4 +1,4 @@
-"""The PTY master under trio: a greedy reader, one ordered writer, the window size, and the slave's state.
+"""The PTY master: a greedy reader, one ordered writer, the window size, and the slave's state.
 
 Every byte that goes to the program passes `Writer`; who may write what and when is the arbiter's business.
 """
@@ -14,7 +14,10 @@ from typing import NamedTuple
 import attrs
 import trio
 
+from cspd.sidecar.pump import Pump
+
 READ_SIZE = 65536
+SMALL = 256  # bytes: an echo, behind which it is not worth asking for more
 GREEDY = 16  # reads a wake-up; a PTY gives about 4 kB at a time, so one by one costs a third of the throughput
 WRITE_HIGH = 1 << 18  # bytes on their way to a program that does not read; then attached clients are not read either
 
@@ -23,7 +26,8 @@ def read_available(master: int) -> tuple[bytes, bool]:
     """-> (bytes, hung up). Up to GREEDY reads; EIO is the end of file: no process has the slave open any more."""
     parts: list[bytes] = []
     try:
-        while len(parts) < GREEDY:
+        parts.append(os.read(master, READ_SIZE))
+        while len(parts[-1]) > SMALL and len(parts) < GREEDY:
             parts.append(os.read(master, READ_SIZE))
     except BlockingIOError:
         pass
@@ -32,18 +36,12 @@ def read_available(master: int) -> tuple[bytes, bool]:
     return b"".join(parts), False
 
 
-def wait_output(master: int, for_ms: int) -> bool:
-    """Blocks, so only for a moment: is there something to read (or a hang-up)?"""
-    poll = select.poll()
-    poll.register(master, select.POLLIN)
-    return bool(poll.poll(for_ms))
-
-
 @attrs.define
 class Writer:
     """The only way to the program's input. `write` never blocks; `wait_room` is for those who can wait."""
 
     master: int
+    pump: Pump
     _queue: deque[bytes] = attrs.Factory(deque)
     _queued: int = 0
     _wake: trio.Event = attrs.Factory(trio.Event)
@@ -72,21 +70,25 @@ class Writer:
         """Bytes that the program has not taken yet."""
         return self._queued
 
+    @property
+    def has_room(self) -> bool:
+        return self._queued <= WRITE_HIGH
+
     async def wait_room(self) -> None:
-        while self._queued > WRITE_HIGH:
+        while not self.has_room:
             if self._room.is_set():  # one event for all who wait: each attached client may
                 self._room = trio.Event()
             await self._room.wait()
 
     async def run(self) -> None:
         while True:
-            while self._queue:
-                await trio.lowlevel.wait_writable(self.master)
-                self._advance()
+            while self._queue:  # more may have come between the last of it and this task
+                await self.pump.while_writable(self.master, self._advance)
             self._wake = trio.Event()
             await self._wake.wait()
 
-    def _advance(self) -> None:
+    def _advance(self) -> bool:
+        """Is anything left?"""
         head = self._queue.popleft()
         written = self._write_some(head)
         self._queued -= written
@@ -95,8 +97,9 @@ class Writer:
         if not written and _hung_up(self.master):
             self._queue.clear()  # nobody will read it; and such a master is "ready" for ever, but takes nothing
             self._queued = 0
-        if self._queued <= WRITE_HIGH:
+        if self.has_room:
             self._room.set()
+        return bool(self._queue)
 
 
 def _hung_up(master: int) -> bool:

@@ -17,8 +17,8 @@ import trio
 from cspd.errors import CspError
 from cspd.paths import make_private_dir
 from cspd.sidecar.asciicast import Cast
+from cspd.sidecar.emulation import Emulation
 from cspd.sidecar.repaint import repaint
-from cspd.sidecar.terminal import Terminal
 
 log = logging.getLogger("csp-sidecar")
 
@@ -104,10 +104,10 @@ def _end_whole(path: Path) -> None:
 
 @attrs.define(eq=False)
 class Recorder:
-    """Call `output` before the terminal is fed, and run `run`."""
+    """Call `output` before the emulation is given it, and run `run`."""
 
     name: str
-    terminal: Terminal
+    emulation: Emulation
     files: Files
     _wish: Wish = Wish()
     _cast: Cast | None = None  # the file that the next line belongs to
@@ -136,7 +136,8 @@ class Recorder:
 
     def resized(self) -> None:
         if self._cast is not None:
-            self._put(self._cast.resized(trio.current_time(), self.terminal.columns, self.terminal.rows))
+            term = self.emulation.terminal
+            self._put(self._cast.resized(trio.current_time(), term.columns, term.rows))
 
     def input(self, data: bytes) -> None:
         if self._wish.input and self._cast is not None:
@@ -157,7 +158,7 @@ class Recorder:
         return self._cast
 
     def _begin(self) -> None:
-        now, term = trio.current_time(), self.terminal
+        now, term = trio.current_time(), self.emulation.terminal
         cast = Cast(now)
         self._queue.append(Begin(self._wish.keep_files))
         self._cast = cast

@@ -8,7 +8,7 @@ import os
 import attrs
 
 from cspd.sidecar import pty
-from cspd.sidecar.terminal import Terminal
+from cspd.sidecar.emulation import Emulation
 from cspd.sidecar.view import View
 
 
@@ -18,7 +18,7 @@ class Sight:
 
     master: int
     pid: int
-    terminal: Terminal
+    emulation: Emulation
     _reaped: tuple[bytes, ...] = ()  # what `pty.reaped` said then
 
     def view(self, *, count_unread: bool) -> View | None:
@@ -27,7 +27,7 @@ class Sight:
             tty = pty.line_discipline(self.master, self.pid)
         except OSError:
             return None
-        term = self.terminal
+        term = self.emulation.terminal
         return View(
             rows=tuple(term.screen_lines()),
             cursor=(term.cursor[0], term.cursor[1] + term.pending_wrap),

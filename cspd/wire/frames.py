@@ -61,6 +61,8 @@ class Kind(IntEnum):
     REFUSED = 7  # sidecar: JSON of a CspError, instead of HELLO
 
 
+_KINDS = {kind.value: kind for kind in Kind}
+
 ATTACH_MAX = 1 << 26  # a repaint with the whole scrollback is the largest frame: some MB
 _HEADER = struct.Struct("!BI")
 HEADER_SIZE = _HEADER.size
@@ -82,8 +84,10 @@ class FrameSplitter:
         self._held = bytearray()
 
     def feed(self, data: bytes) -> list[tuple[Kind, bytes]]:
-        held = self._held
-        held += data
+        held: bytes | bytearray = data  # as it mostly comes: whole frames, of which nothing is copied twice
+        if self._held:
+            held = self._held
+            held += data
         out: list[tuple[Kind, bytes]] = []
         at = 0
         while len(held) - at >= HEADER_SIZE:
@@ -92,12 +96,13 @@ class FrameSplitter:
                 raise FrameError(f"attach frame: {size} bytes: the limit is {self._limit}")
             if len(held) - at - HEADER_SIZE < size:
                 break
-            try:
-                kind = Kind(number)
-            except ValueError:
-                raise FrameError(f"attach frame: kind {number}: not known") from None
+            kind = _KINDS.get(number)
+            if kind is None:
+                raise FrameError(f"attach frame: kind {number}: not known")
             out.append((kind, bytes(held[at + HEADER_SIZE : at + HEADER_SIZE + size])))
             at += HEADER_SIZE + size
-        if at:
-            del held[:at]
+        if held is data:
+            self._held += data[at:]
+        else:
+            del self._held[:at]
         return out

@@ -807,3 +807,27 @@ def test_in_any_order_keys_come_out_whole_and_a_message_at_most_once(
     for text, paste_form in zip(ours, pasted, strict=True):
         assert sum(data in (text, paste_form) for _, data in terminal.written) <= 1
     assert terminal.arbiter.person.waiting == []
+
+
+def test_further_keys_of_a_draft_may_go_on_before_the_arbiter_hears_of_them() -> None:
+    terminal = Terminal()
+    terminal.look()
+    assert not terminal.arbiter.lets_pass  # the first key makes a draft of it, which has to be written down before
+    terminal.type(b"l")
+    assert terminal.arbiter.lets_pass
+    written = list(terminal.written)
+    pieces = tuple(terminal.keys.feed(b"s -l", terminal.now))
+    terminal.give(HumanTyped(terminal.now, pieces, passed=True))
+    assert terminal.written == written
+    terminal.line += "s -l"
+    terminal.type(b"\r")
+    assert [line.text for line in terminal.lines] == ["ls -l"]
+
+
+def test_no_key_goes_on_by_itself_while_a_message_is_typed() -> None:
+    terminal = Terminal()
+    terminal.look()
+    terminal.send()
+    assert terminal.arbiter.delivery is not None
+    terminal.type(b"l")
+    assert not terminal.arbiter.lets_pass

@@ -262,3 +262,14 @@ def test_the_ledger_is_bounded_and_forgets_the_oldest(tmp_path: Path, monkeypatc
 def test_the_ledger_keeps_enough_to_recognise_late_duplicates() -> None:
     line = json.dumps({"message_id": "f" * 20, "step": "turn_started", "reason": "", "ts": 1.7e9}).encode()
     assert LEDGER_KEPT * len(line) < blackbox.LEDGER_MAX
+
+
+def test_output_that_is_not_in_the_snapshot_is_read_from_the_journal(tmp_path: Path) -> None:
+    screen = Screen(tmp_path).begin()
+    screen.output(b"seen>")
+    screen.output(b"not yet>")
+    screen.box.save(b"SNAPSHOT of seen>", b"not yet>")
+    screen.output(b"later>")
+    remains = box_in(tmp_path).recover()
+    assert remains is not None
+    assert (remains.snapshot, remains.journal) == (b"SNAPSHOT of seen>", b"not yet>later>")

@@ -193,3 +193,13 @@ def test_a_paste_in_brackets_is_never_taken_for_bulk() -> None:
     keystrokes.feed(b"\x1b[200~", 0.0)
     pieces = keystrokes.feed(b"a line\r" * 1000 + b"\x1b[201~", 0.0)
     assert {piece.kind for piece in pieces} == {Kind.PASTE}
+
+
+def test_a_bulk_that_is_cut_in_a_character_is_still_one() -> None:
+    keys, text = Keystrokes(), ("wörld " * 400 + "\r").encode()
+    first = keys.feed(text + "ö".encode()[:1], 0.0)
+    assert [piece.kind for piece in first] == [Kind.BULK, Kind.PART]
+    second = keys.feed("ö".encode()[1:] + text, 0.0)
+    assert [piece.kind for piece in second] == [Kind.BULK]
+    assert b"".join(piece.data for piece in first + second) == text + "ö".encode() + text
+    assert not keys.unfinished

@@ -13,6 +13,7 @@ import trio
 import trio.testing
 
 from cspd.sidecar.pty import WRITE_HIGH, Writer, get_size, line_discipline, read_available, set_size
+from cspd.sidecar.pump import Pump
 
 pytestmark = pytest.mark.real
 
@@ -73,17 +74,18 @@ def test_one_look_takes_many_small_reads(ends: Pty) -> None:
 
 
 async def test_a_keystroke_goes_through_without_any_task(ends: Pty) -> None:
-    Writer(ends.master).write(b"k")
+    Writer(ends.master, Pump()).write(b"k")
     with trio.fail_after(5):
         assert await read_all(ends.slave, 1) == b"k"
 
 
 async def test_input_for_a_program_that_does_not_read_waits_and_stays_in_order(ends: Pty) -> None:
-    writer = Writer(ends.master)
+    writer = Writer(ends.master, Pump())
     pieces = [bytes([65 + number % 26]) * 3000 for number in range(60)]
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(writer.run)
+            nursery.start_soon(writer.pump.run)
             for piece in pieces:
                 writer.write(piece)
             writer.write(b"")
@@ -92,8 +94,25 @@ async def test_input_for_a_program_that_does_not_read_waits_and_stays_in_order(e
             nursery.cancel_scope.cancel()
 
 
+async def test_input_that_comes_just_when_the_last_of_it_has_gone_is_not_forgotten(ends: Pty) -> None:
+    more = [b"y" * 100_000]
+
+    def write_more() -> None:
+        if more and not writer.queued:
+            writer.write(more.pop())
+
+    writer = Writer(ends.master, Pump(write_more))
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(writer.run)
+            nursery.start_soon(writer.pump.run)
+            writer.write(b"x" * 100_000)
+            assert await read_all(ends.slave, 200_000) == b"x" * 100_000 + b"y" * 100_000
+            nursery.cancel_scope.cancel()
+
+
 async def test_all_who_wait_for_room_go_on_when_there_is_some(ends: Pty) -> None:
-    writer = Writer(ends.master)
+    writer = Writer(ends.master, Pump())
     writer.write(b"x" * (WRITE_HIGH + 100_000))
     went_on: list[int] = []
 
@@ -109,25 +128,27 @@ async def test_all_who_wait_for_room_go_on_when_there_is_some(ends: Pty) -> None
                 await trio.testing.wait_all_tasks_blocked()
                 assert went_on == []
                 nursery.start_soon(writer.run)
+                nursery.start_soon(writer.pump.run)
                 nursery.start_soon(read_all, ends.slave, WRITE_HIGH + 100_000)
             assert sorted(went_on) == [0, 1, 2]
             nursery.cancel_scope.cancel()
 
 
 async def test_nobody_waits_while_there_is_room(ends: Pty) -> None:
-    writer = Writer(ends.master)
+    writer = Writer(ends.master, Pump())
     writer.write(b"x" * 1000)
     with trio.fail_after(5):
         await writer.wait_room()
 
 
 async def test_input_for_a_program_that_is_gone_is_dropped(ends: Pty) -> None:
-    writer = Writer(ends.master)
+    writer = Writer(ends.master, Pump())
     writer.write(b"x" * 500_000)
     ends.hang_up()
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(writer.run)
+            nursery.start_soon(writer.pump.run)
             await writer.wait_room()
             await trio.testing.wait_all_tasks_blocked(0.05)  # never comes when a task runs in circles
             nursery.cancel_scope.cancel()

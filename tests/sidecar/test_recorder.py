@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from cspd.sidecar import recorder as module
+from cspd.sidecar.emulation import Emulation
 from cspd.sidecar.recorder import Files, Recorder
 from cspd.sidecar.terminal import Terminal
 
@@ -29,7 +30,7 @@ def directory(tmp_path: Path) -> Path:
 @pytest.fixture
 async def recorder(directory: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Recorder]:
     monkeypatch.setattr(module, "FLUSH_SEC", 0.001)
-    made = Recorder("a", Terminal(80, 24, 100), Files(directory))
+    made = Recorder("a", Emulation(Terminal(80, 24, 100)), Files(directory))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(made.run)
         with trio.fail_after(60):
@@ -73,14 +74,14 @@ async def until(condition: Callable[[], object]) -> None:
 def feed(recorder: Recorder, data: bytes) -> None:
     """As the session does."""
     recorder.output(data)
-    recorder.terminal.feed(data)
+    recorder.emulation.terminal.feed(data)
 
 
 async def test_output_and_sizes_are_recorded_input_is_not(recorder: Recorder, directory: Path) -> None:
     recorder.take_settings(ON)
     feed(recorder, b"login: ")
     recorder.input(b"hunter2\r")
-    recorder.terminal.resize(100, 30)
+    recorder.emulation.terminal.resize(100, 30)
     recorder.resized()
     feed(recorder, b"welcome\r\n")
     await recorder.finish()
@@ -157,7 +158,7 @@ async def test_each_file_begins_with_the_screen_as_it_was(recorder: Recorder, di
     await recorder.finish()
     replayed = Terminal(80, 24, 100)
     replayed.feed(text_of(directory / "000001.cast").encode())
-    assert replayed.screen_lines() == recorder.terminal.screen_lines()
+    assert replayed.screen_lines() == recorder.emulation.terminal.screen_lines()
     assert replayed.alternate
     replayed.close()
 
