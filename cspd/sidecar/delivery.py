@@ -115,7 +115,7 @@ class Delivery:
         """Judge one look; `end` is set when it is over."""
         commands = self._judge(scene)
         if self.phase is Phase.BETWEEN and self.end is None and scene.gate is None:
-            # Also by the look that has just proved the line before: where the agent reads already nothing more may come.
+            # Also by the look that has just proved the line before: where the agent reads already no other may come.
             return [*commands, self.write(scene.view, scene.now)]
         return commands
 
