@@ -39,6 +39,7 @@ from cspd.keeper.spawn import (
     wait_end,
 )
 from cspd.keeper.succession import Succession
+from cspd.keeper.vigil import Vigil
 from cspd.paths import Paths
 from cspd.sd import Service
 from cspd.transport import listening_socket
@@ -71,6 +72,7 @@ class Keeper:
     _wakeup: socket.socket = attrs.field(init=False)
     _exchange: Exchange = attrs.field(init=False)
     _succession: Succession = attrs.field(init=False)
+    _vigil: Vigil = attrs.field(init=False)
     _due: dict[str, None] = attrs.Factory(dict)  # agents whose sidecar is forked once there is nothing else to do
     _leisure: bool = False
     _warm: bool = False  # what sidecars need is imported
@@ -82,6 +84,7 @@ class Keeper:
         self._peers = Peers(self._selector, self._call, self._peer_left)
         self._exchange = Exchange(self.paths, self.registry, self._held, self._peers, self._selector, self._perform)
         self._succession = Succession(self._peers, self._state, self._take_signals)
+        self._vigil = Vigil(self.paths, self._selector, self.registry.awaited, self._sidecar_lost)
 
     # ------------------------------------------------------------------ the loop
 
@@ -159,6 +162,13 @@ class Keeper:
                 return
             self._succession.reaped(pid, exit_status(status))
             self._perform(self.registry.reaped(pid, exit_status(status), time.monotonic(), time.time()))
+
+    def find_sidecars(self) -> None:
+        """Those that a killed keeper has left."""
+        self._vigil.find()
+
+    def _sidecar_lost(self, name: str) -> None:
+        self._peers.tell({"event": "sidecar-lost", "name": name})
 
     # ------------------------------------------------------------------ commands of the registry
 
@@ -279,6 +289,7 @@ class Keeper:
         asked = state["asked"]
         if asked is not None:
             self._peers.answer(peers[asked[0]], asked[1], self._about())
+        self._vigil.go_on()
 
     # ------------------------------------------------------------------ requests
 
@@ -287,7 +298,7 @@ class Keeper:
             case "hello":
                 check_protocol(request["protocol"], "cspd")
                 peer.subscriber = True
-                return {**self._about(), **self.registry.record()}
+                return {**self._about(), **self.registry.record(), "tells_lost": True}
             case "list":
                 return self.registry.record()
             case "spawn":

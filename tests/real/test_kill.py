@@ -152,3 +152,25 @@ def test_keeper_and_sidecar_killed_together_lose_no_agent_and_no_screen(instance
     instance.ctl("send", "--to", "l", "--wait", "submitted", "--timeout", "30", "hello")
     instance.ctl("stop", "sh", "l")
     assert not any(alive(pid) for pid in before.values())
+
+
+AT_ONCE_SEC = 10.0  # it takes half a second; a sidecar that lives is waited for three times as long
+
+
+def test_a_sidecar_that_is_killed_while_a_new_keeper_waits_for_it_is_not_waited_for(instance: Instance) -> None:
+    """It hangs when its keeper is killed, so that it cannot come, and is killed when everybody waits."""
+    before = two_agents(instance)
+    with attach(instance) as outer:
+        outer.type("echo mark-$((1+1))\r")
+        outer.until_shown("mark-2")
+        keeper, sidecar = instance.json("status")["keeper"]["pid"], instance.agent("sh")["sidecar"]["pid"]
+        os.kill(sidecar, signal.SIGSTOP)
+        os.kill(keeper, signal.SIGKILL)
+        eventually(lambda: "l: a new keeper has taken the terminal" in instance.log, "the other one has come")
+        os.kill(sidecar, signal.SIGKILL)
+        eventually(lambda: instance.agent("sh")["attached"] == 1, "the terminal is back", AT_ONCE_SEC)
+        outer.type("echo on-$((1+1))\r")
+        outer.until_shown("on-2")
+        assert "mark-2" in outer.screen()
+    assert pids(instance) == before
+    assert [agent["restarts"] for agent in instance.json("list")] == [0, 0]
