@@ -35,6 +35,7 @@ from cspd.paths import Paths, check_agent_name
 from cspd.profiles.find import examine_profile, find_profile
 from cspd.profiles.profile import Hook, Keywords, Profile
 from cspd.sd import Service
+from cspd.signals import ENDING, HEEDED, heeded, let_through
 from cspd.succession import ControlSocket, Inherited
 from cspd.unit.machine import State
 from cspd.unit.manager import Manager, sidecar_settings
@@ -255,7 +256,10 @@ async def _serve_with(
     control = ControlSocket.open(paths.control_socket, service, held)
     with control.listener:
         async with trio.open_nursery() as nursery:
-            await nursery.start(keeper.serve)
+            if not await _start_keeper(nursery, keeper):
+                nursery.cancel_scope.cancel()
+                control.remove()
+                return None
             for unit in loaded.units.values():
                 await hub.add_agent(gateway_agent(unit, paths))
             await guests.start()
@@ -272,6 +276,7 @@ async def _serve_with(
                 nursery.start_soon(service.feed_watchdog)
                 replaced = await _wait_end(daemon)
                 if not replaced:
+                    let_through()  # whoever asks a second time does not want to wait
                     service.stopping()
                 outside.cancel_scope.cancel()
             successors = control.keep(held) if replaced else None
@@ -294,31 +299,54 @@ async def _forget_old(daemon: Daemon, history: History) -> None:
             await reloaded.wait()
 
 
+async def _start_keeper(nursery: trio.Nursery, keeper: KeeperClient) -> bool:
+    """-> is it there? False: it is a service that does not come, and we are to end. Ours comes within seconds."""
+    if keeper.starts_one:
+        await nursery.start(keeper.serve)
+        return True
+    with heeded(*ENDING) as signals:
+        async with trio.open_nursery() as waiting:
+
+            async def give_up() -> None:
+                await signals.wait()
+                waiting.cancel_scope.cancel()
+
+            waiting.start_soon(give_up)
+            await nursery.start(keeper.serve)
+            waiting.cancel_scope.cancel()
+            return True
+    return False
+
+
 async def _wait_end(daemon: Daemon) -> bool:
-    """Until a signal says that it is the end: -> False. Or until the installed version shall take over: -> True."""
+    """Until a signal says that it is the end: -> False. Or until the installed version shall take over: -> True.
+
+    That version reads every signal that comes after this.
+    """
+    ended = False
     async with trio.open_nursery() as nursery:
 
         async def heed_signals() -> None:
+            nonlocal ended
             await _wait_signals(daemon)
+            ended = True
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(heed_signals)
         await daemon.replacing.wait()
-        log.info("replaced by the installed version")
         nursery.cancel_scope.cancel()
-        return True
-    return False
+    if not ended:
+        log.info("replaced by the installed version")
+    return not ended
 
 
 async def _wait_signals(daemon: Daemon) -> None:
     """Return at SIGTERM or SIGINT; reload at SIGHUP."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async for number in signals:
-            if number != signal.SIGHUP:
-                log.info("%s: ending", signal.Signals(number).name)
-                return
+    with heeded(*HEEDED) as signals:
+        while (number := await signals.next()) == signal.SIGHUP:
             try:
                 await daemon.reload()
                 log.info("configuration read again")
             except CspError as exc:
                 log.error("reload: %s: nothing was changed", exc)
+        log.info("%s: ending", number.name)

@@ -69,6 +69,9 @@ def _keep(paths: Paths, manager: Service) -> int:
 
 def _check(paths: Paths) -> int:
     """What a start would import and read, without starting anything. Raises ConfigError."""
+    from cspd.signals import let_through
+
+    let_through()  # a cspd that asks for this holds them back
     import cspd.daemon  # noqa: F401  # imported to see that it can be
     from cspd.configfile import load_all
 
@@ -81,8 +84,10 @@ def _supervise(paths: Paths, manager: Service, environ: Mapping[str, str], optio
 
     from cspd.daemon import serve
     from cspd.logtail import LogTail
+    from cspd.signals import hold_back
     from cspd.succession import Inherited, become
 
+    hold_back()
     faulthandler.enable()  # the watchdog's SIGABRT then leaves a word on where it hung
     log_here("cspd", "%(levelname).1s %(name)s: %(message)s")
     tail = LogTail()

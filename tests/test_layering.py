@@ -47,6 +47,7 @@ MAY_IMPORT = {
     "cspd.profiles.*": BOTTOM,
     "cspd.wire.*": BOTTOM,
     "cspd.sd": set(),
+    "cspd.signals": set(),
     "cspd.journal": set(),
     "cspd.logtail": SYSTEM,
     "cspd.transport": WIRE,

@@ -114,7 +114,8 @@ class KeeperClient:
             argv = [sys.executable, "-P", "-m", "cspd.keeper.main", "--by-cspd"]
             env = {**os.environ, "XDG_RUNTIME_DIR": str(self.paths.runtime.parent)}
             # A millisecond; trio's own way would make it a child that we are responsible for.
-            process = os.posix_spawn(sys.executable, argv, env, setsid=True)  # noqa: ASYNC221
+            # The signals that cspd holds back are not meant for it.
+            process = os.posix_spawn(sys.executable, argv, env, setsid=True, setsigmask=())  # noqa: ASYNC221
             ended = trio.Event()
             trio.lowlevel.spawn_system_task(_reap, process, ended)
             while not ended.is_set():

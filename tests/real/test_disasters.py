@@ -256,6 +256,15 @@ def test_how_an_agent_ended_after_the_loss_of_its_keeper_is_right_or_not_known(i
     assert instance.call("agent.get", name="mortal")["exit"] in ({}, {"code": 7})
 
 
+def test_a_cspd_that_waits_for_the_service_of_its_keeper_can_be_ended(unstarted: Instance) -> None:
+    unstarted.launch("--no-keeper")
+    waiting = unstarted.daemon
+    assert waiting is not None
+    eventually(lambda: (unstarted.runtime / "cspd.sock").exists(), "it has begun")
+    os.kill(waiting.pid, signal.SIGTERM)
+    assert waiting.wait(30) == 0
+
+
 # ---------------------------------------------------------------------- idleness
 
 

@@ -150,6 +150,32 @@ def test_a_keeper_that_took_over_ends_with_its_agents(upgradable: Instance) -> N
     eventually(lambda: not any(alive(pid) for pid in before.values()), "cspd, keeper and agent have ended")
 
 
+HALT_AT_EXEC = """
+import os, sys, time
+if "cspd.main" in sys.orig_argv and "--resume" in sys.orig_argv:
+    open({mark!r}, "w").close()
+    while os.path.exists({mark!r}):
+        time.sleep(0.01)
+"""
+
+
+def test_a_signal_in_the_moment_of_the_exec_ends_cspd_with_its_agents(
+    upgradable: Instance, installed: Installed, tmp_path: Path
+) -> None:
+    """The new version has not yet come to read signals."""
+    upgradable.add("sh", "bash", "--norc")
+    upgradable.wait_idle("sh")
+    before, mark = numbers(upgradable), tmp_path / "between"
+    installed.change("cspd/__init__.py", HALT_AT_EXEC.format(mark=str(mark)))
+    upgradable.call("daemon.reexec")
+    eventually(mark.exists, "the new version is executed")
+    os.kill(before["cspd"], signal.SIGTERM)
+    mark.unlink()
+    assert upgradable.daemon is not None
+    assert upgradable.daemon.wait(60) == 0
+    eventually(lambda: not any(alive(pid) for pid in before.values()), "cspd, keeper and agent have ended")
+
+
 def test_a_sidecar_that_types_is_replaced_after_that(upgradable: Instance, installed: Installed) -> None:
     """The program reads nothing for a while: the text stands typed, Enter is not yet proved."""
     upgradable.add("slow", "bash", "--norc", "-c", 'read -p "> " a; sleep 2; read -p "> " b; echo "got<$b>"; sleep 99')
