@@ -59,6 +59,7 @@ MAY_IMPORT = {
     # a program of its own: what cspd and the keeper do for a unit, it does for itself
     "cspd.sidecar.foreground": TRANSPORT
     | {"cspd.profiles.*", "cspd.config", "cspd.unit.*", "cspd.keeper.signals", "cspd.keeper.spawn"},
+    "cspd.sidecar.inplace": TRANSPORT | {"cspd.profiles.*", "cspd.keeper.reexec"},
     "cspd.sidecar.*": TRANSPORT | {"cspd.profiles.*"},
     "cspd.control.*": TRANSPORT | {"cspd.unit.*", "cspd.gateway.*", "cspd.logtail"},
     "cspd.web.*": TRANSPORT | {"cspd.config", "cspd.control.*", "cspd.gateway.*"},
@@ -203,6 +204,7 @@ def test_the_keeper_starts_no_thread_and_runs_no_loop() -> None:
         "succession",
         "signals",
         "exchange",
+        "vigil",
     ):
         source = (ROOT / "cspd" / "keeper" / f"{module}.py").read_text()
         imported = {name.split(".")[0] for name, _ in MODULES[f"cspd.keeper.{module}"]}

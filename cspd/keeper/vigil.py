@@ -5,6 +5,8 @@ bring the terminal then is `manager`'s to know. The sidecar hangs up on a silent
 """
 
 import errno
+import fcntl
+import os
 import selectors
 import socket
 from collections.abc import Callable
@@ -25,14 +27,27 @@ class Vigil:
     lost: Callable[[str], None]
 
     def find(self) -> None:
-        """Who is to be awaited. Call once, at the start.
+        """Who is to be awaited. Call once, at the start. A guest's sidecar never had a keeper.
 
         A socket on which nobody listens is left over and is removed. The files beside it stay: what a ledger says may
         not have been heard by cspd, which would have the messages typed again.
         """
         for path in self.paths.agents_dir.glob("*.sock"):
-            if self._watch(path.stem):
+            if not self._is_guest(path.stem) and self._watch(path.stem):
                 self.awaited.add(path.stem)
+
+    def _is_guest(self, name: str) -> bool:
+        try:
+            lock = os.open(self.paths.run_lock(name), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock)
+        return False
 
     def go_on(self) -> None:
         """For those that the version before us awaited."""

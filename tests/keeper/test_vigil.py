@@ -1,5 +1,6 @@
 """Watching over the sidecars of a keeper that was killed."""
 
+import fcntl
 import selectors
 import socket
 from collections.abc import Iterator
@@ -56,6 +57,18 @@ def test_who_listens_is_awaited_and_what_is_left_over_goes(watched: Watched) -> 
         assert watched.awaited == {"bob"}
         assert not watched.paths.agent_socket("dead").exists()
         assert watched.selector.select(0) == []
+
+
+def test_a_guest_is_not_awaited_but_a_unit_with_the_name_of_one_that_has_gone(watched: Watched) -> None:
+    watched.paths.run_dir("bob").mkdir(parents=True)
+    with watched.sidecar("bob"), open(watched.paths.run_lock("bob"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        watched.vigil().find()
+        assert watched.awaited == set()
+        assert not watched.selector.get_map()
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        watched.vigil().find()
+        assert watched.awaited == {"bob"}
 
 
 def test_the_end_of_an_awaited_sidecar_is_seen_at_once(watched: Watched) -> None:

@@ -230,13 +230,18 @@ def test_a_program_at_the_gateway_is_told_1001_and_comes_back_by_its_cursor(
     assert versions(upgradable) == ("99.1", "99.1")
 
 
-def test_a_guest_comes_back_with_the_sidecar_that_it_has(upgradable: Instance, installed: Installed) -> None:
+def test_the_sidecar_of_a_guest_is_replaced_in_its_own_process(upgradable: Instance, installed: Installed) -> None:
     with run(upgradable, "--name", "g", "--", *LISTENER) as outer:
         before = wait_running(upgradable, "g")
+        outer.until_shown(">")
+        outer.type("one\r")
+        outer.until_shown("got<one>")
         installed.upgrade("99.1")
-        assert "sidecars: 0 replaced" in upgradable.ctl("reexec").stdout
+        installed.change("cspd/sidecar/session.py", FAREWELL)
+        assert "sidecars: 1 replaced" in upgradable.ctl("reexec").stdout
         after = wait_running(upgradable, "g")
         assert (after["pid"], after["sidecar"]) == (before["pid"], before["sidecar"])
+        assert upgradable.call("agent.screen", name="g")["text"] == "of the new version"
         message_id = upgradable.call("chat.message", to="g", content="hello")["message_id"]
 
         def typed() -> bool:
@@ -246,3 +251,52 @@ def test_a_guest_comes_back_with_the_sidecar_that_it_has(upgradable: Instance, i
 
         eventually(typed, "it was typed", 60)
         outer.until_shown("got<hello>")
+        outer.type("two\r")
+        outer.until_shown("got<two>")
+        assert "got<one>" in outer.screen()
+        os.kill(before["pid"], signal.SIGTERM)  # still a child of the sidecar
+        assert outer.wait() == 128 + signal.SIGTERM
+
+
+FAREWELL = """
+answers.screen = lambda *_, **__: {"text": "of the new version"}
+"""
+
+
+def test_a_guest_goes_on_when_the_installed_version_of_its_sidecar_cannot(
+    upgradable: Instance, installed: Installed
+) -> None:
+    with run(upgradable, "--name", "g", "--", *LISTENER) as outer:
+        before = wait_running(upgradable, "g")
+        outer.until_shown(">")
+        installed.change("cspd/sidecar/inplace.py", "\nthis is no Python\n")
+        refused = upgradable.ctl("reexec", check=False)
+        assert refused.returncode == 1
+        assert "g: sidecar of `cspctl run`: the installed version cannot take over: SyntaxError" in refused.stdout
+        outer.type("one\r")
+        outer.until_shown("got<one>")
+        after = wait_running(upgradable, "g")
+        assert (after["pid"], after["sidecar"]) == (before["pid"], before["sidecar"])
+
+
+TOO_OLD = """
+_hello = hello
+async def hello(peer, introduction):
+    introduction.pop("in_place", None)
+    return await _hello(peer, introduction)
+"""
+
+
+def test_a_guest_whose_sidecar_is_too_old_is_named_and_left_alone(upgradable: Instance, installed: Installed) -> None:
+    """The first versions would end when they are asked to give way, and their agents with them."""
+    installed.change("cspd/sidecar/guest.py", TOO_OLD)
+    with run(upgradable, "--name", "g", "--", *LISTENER) as outer:
+        before = wait_running(upgradable, "g")
+        outer.until_shown(">")
+        done = upgradable.ctl("reexec", check=False)
+        assert done.returncode == 1
+        assert "g: sidecar of g: too old to be replaced" in done.stdout
+        assert "`cspctl run` it again" in done.stdout
+        assert wait_running(upgradable, "g")["pid"] == before["pid"]
+        outer.type("one\r")
+        outer.until_shown("got<one>")
