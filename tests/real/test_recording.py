@@ -9,6 +9,7 @@ import termios
 from pathlib import Path
 
 import pytest
+from real.installed import Installed
 from real.instance import Instance, alive, eventually
 from real.outer import Outer
 
@@ -116,15 +117,20 @@ def test_a_recording_has_no_hole_where_a_sidecar_was_killed_and_cspd_is_away(ins
     assert_without_hole(instance)
 
 
-def test_what_an_agent_says_last_is_on_disk_when_its_sidecar_has_ended(instance: Instance) -> None:
-    instance.add("a", *SHELL, options=("--restart", "no"))
-    record(instance, "a")
-    instance.wait_idle("a")
-    sidecar = instance.agent("a")["sidecar"]["pid"]
-    instance.ctl("send", "--to", "a", "printf 'line-%d.\\n' $(seq 0 5000); exit")
+def test_what_an_agent_says_last_is_on_disk_when_its_sidecar_has_ended(
+    installed: Installed, unstarted: Instance
+) -> None:
+    """Also when the next write would not be due for long."""
+    installed.change("cspd/sidecar/recorder.py", "\nFLUSH_SEC = 1000.0\n")
+    unstarted.start()
+    unstarted.add("a", *SHELL, options=("--restart", "no"))
+    record(unstarted, "a")
+    unstarted.wait_idle("a")
+    sidecar = unstarted.agent("a")["sidecar"]["pid"]
+    unstarted.ctl("send", "--to", "a", "printf 'line-%d.\\n' $(seq 0 5000); exit")
     eventually(lambda: not alive(sidecar), "its sidecar has ended", 60)
-    assert numbers_in(casts(instance)[-1])[-1] == 5000
-    assert_without_hole(instance)
+    assert numbers_in(casts(unstarted)[-1])[-1] == 5000
+    assert_without_hole(unstarted)
 
 
 def test_a_directory_that_cannot_be_written_costs_a_line_in_the_log_and_nothing_else(instance: Instance) -> None:

@@ -21,14 +21,6 @@ LISTENER = ("bash", "--norc", "-c", 'trap : INT; while IFS= read -r -p "> " line
 
 
 @pytest.fixture
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installed:
-    made = Installed.copied(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.chdir(tmp_path)  # `python -m` looks there first
-    return made
-
-
-@pytest.fixture
 def upgradable(installed: Installed, request: pytest.FixtureRequest) -> Instance:
     made: Instance = request.getfixturevalue("instance")
     return made
