@@ -40,6 +40,7 @@ from cspd.succession import ControlSocket, Inherited
 from cspd.unit.machine import State
 from cspd.unit.manager import Manager, sidecar_settings
 from cspd.unit.supervise import Supervised
+from cspd.unitnews import UnitNews
 from cspd.web.serve import serve_web
 
 log = logging.getLogger("cspd")
@@ -84,8 +85,12 @@ class Daemon:
     listen: str = ""  # where the gateway does, which its own task knows
     reloaded: trio.Event = attrs.Factory(trio.Event)  # replaced at each reload
     replacing: trio.Event = attrs.Factory(trio.Event)  # the installed version shall take over
+    _news: UnitNews = attrs.field(init=False)
     _reexecs: bool = False
     _told: dict[str, tuple[object, ...]] = attrs.Factory(dict)  # what the world was last told of each agent
+
+    def __attrs_post_init__(self) -> None:
+        self._news = UnitNews(self.paths)
 
     def changed(self, member: Supervised | Guest) -> None:
         """An agent's state or activity may have changed: an event, if it has."""
@@ -102,6 +107,14 @@ class Daemon:
             log.info("%s: %s%s", member.name, now["state"], why, extra=about(agent=member.name))
             self.service.tell(f"STATUS={self.standing()}")
         self.hub.note_agent(member.name, facts)
+        if now["state"] == State.STARTING.value and before[:1] != (now["state"],):
+            self._warn_of_file(member.name)
+
+    def _warn_of_file(self, name: str) -> None:
+        """It starts, and perhaps not as its file says."""
+        if problem := self.unit_file_problem(name):
+            log.warning("%s: unit file: %s", name, problem, extra=about(agent=name))
+            self.hub.note_agent(name, {"problem": problem}, "unit-file")
 
     def standing(self) -> str:
         """One line for `systemctl status`."""
@@ -149,6 +162,7 @@ class Daemon:
         self.hub.rooms.topics = {"lobby": "", **{name: room.topic for name, room in config.rooms.items()}}
 
     async def _load(self, config: UnitConfig) -> None:
+        self._news.forget(config.name)
         await self.hub.add_agent(gateway_agent(config, self.paths))
         await self.manager.load(config)
 
@@ -181,6 +195,11 @@ class Daemon:
             "profile_problem": problem,
             "tested": {"programs": list(profile.programs), "versions": list(profile.versions_tested)},
         }
+
+    def unit_file_problem(self, name: str) -> str:
+        """Why its unit file does not say what counts for it; "" when it does, and for a guest."""
+        unit = self.manager.units.get(name)
+        return self._news.of(unit.unit.config) if unit is not None else ""
 
     def _forget(self, name: str) -> None:
         room = self.hub.rooms.home.get(name, "")

@@ -44,6 +44,7 @@ MAY_IMPORT = {
     "cspd.config": BOTTOM,
     "cspd.configfile": BOTTOM | {"cspd.config"},
     "cspd.unitfile": BOTTOM | {"cspd.config", "cspd.configfile"},
+    "cspd.unitnews": BOTTOM | {"cspd.config", "cspd.configfile"},
     "cspd.profiles.*": BOTTOM,
     "cspd.wire.*": BOTTOM,
     "cspd.sd": set(),
