@@ -36,7 +36,7 @@ from cspd.profiles.find import examine_profile, find_profile
 from cspd.profiles.profile import Hook, Keywords, Profile
 from cspd.sd import Service
 from cspd.signals import ENDING, HEEDED, heeded, let_through
-from cspd.succession import ControlSocket, Inherited
+from cspd.succession import ControlSocket, End, Inherited
 from cspd.unit.machine import State
 from cspd.unit.manager import Manager, sidecar_settings
 from cspd.unit.supervise import Supervised
@@ -46,6 +46,7 @@ from cspd.web.serve import serve_web
 log = logging.getLogger("cspd")
 
 DAY_SEC = 86400.0
+DAMAGED_AGAIN_SEC = 60.0
 
 
 def gateway_agent(config: UnitConfig, paths: Paths) -> Agent:
@@ -82,9 +83,11 @@ class Daemon:
     guests: Guests
     tail: LogTail
     service: Service
+    begun_at: float = attrs.Factory(trio.current_time)
     listen: str = ""  # where the gateway does, which its own task knows
     reloaded: trio.Event = attrs.Factory(trio.Event)  # replaced at each reload
-    replacing: trio.Event = attrs.Factory(trio.Event)  # the installed version shall take over
+    leaving: trio.Event = attrs.Factory(trio.Event)  # for one that goes on in our place, as `end` says
+    end: End = End.STOPPED
     _news: UnitNews = attrs.field(init=False)
     _reexecs: bool = False
     _told: dict[str, tuple[object, ...]] = attrs.Factory(dict)  # what the world was last told of each agent
@@ -221,7 +224,21 @@ class Daemon:
         await succession.check_installed()
 
     def replace_soon(self) -> None:
-        self.replacing.set()
+        self._leave(End.REPLACED)
+
+    def _leave(self, end: End) -> None:
+        if not self.leaving.is_set():
+            self.end = end
+            self.leaving.set()
+
+    async def watch_history(self, history: History) -> None:
+        """Begin anew without a damaged history: nothing that comes in could be kept, and so nothing accepted."""
+        await history.damaged.wait()
+        if history.quarantined and trio.current_time() < self.begun_at + DAMAGED_AGAIN_SEC:
+            log.critical("history: %s: damaged again: is the disk failing? Restart cspd when it is not", history.path)
+            return
+        log.critical("history: %s: is damaged: setting it aside and beginning a new one", history.path)
+        self._leave(End.DAMAGED)
 
     def log_of(self, name: str) -> list[str]:
         return [f"{time.strftime('%H:%M:%S', time.localtime(e.ts))} {e.text}" for e in self.tail.of(name)[-10:]]
@@ -237,12 +254,22 @@ async def serve(paths: Paths, tail: LogTail, service: Service, own_keeper: bool,
     version before us has left, at first only the lock. Raises ConfigError for a broken cspd.toml, before anything is
     started.
     """
+    end, successor = await _serve_once(paths, tail, service, own_keeper, held, damaged=False)
+    while end is End.DAMAGED:
+        end, successor = await _serve_once(paths, tail, service, own_keeper, successor, damaged=True)
+    return successor if end is End.REPLACED else None
+
+
+async def _serve_once(
+    paths: Paths, tail: LogTail, service: Service, own_keeper: bool, held: Inherited, *, damaged: bool
+) -> tuple[End, Inherited]:
+    """-> why it has ended, and what goes on after it."""
     loaded = load_readable(paths)
     for problems in loaded.broken.values():
         for line in problems:
             log.error("%s: left out", line)
     hub = Hub()
-    async with open_history(paths.history_db, on_commit=hub.committed) as history:
+    async with open_history(paths.history_db, on_commit=hub.committed, damaged=damaged) as history:
         if history.quarantined:
             log.error("history: damaged: set aside as %s; a new one was begun", history.quarantined)
         await hub.start(history)
@@ -259,7 +286,7 @@ async def _serve_with(
     tail: LogTail,
     service: Service,
     held: Inherited,
-) -> Inherited | None:
+) -> tuple[End, Inherited]:
     daemon: Daemon
     manager = Manager(paths, keeper, lambda supervised: daemon.changed(supervised))
     keeper.on_list, keeper.on_event = manager.keeper_list, manager.keeper_event
@@ -278,7 +305,7 @@ async def _serve_with(
             if not await _start_keeper(nursery, keeper):
                 nursery.cancel_scope.cancel()
                 control.remove()
-                return None
+                return End.STOPPED, held
             for unit in loaded.units.values():
                 await hub.add_agent(gateway_agent(unit, paths))
             await guests.start()
@@ -286,6 +313,7 @@ async def _serve_with(
             nursery.start_soon(hub.moderator.assembly.run)
             nursery.start_soon(Introducer(hub).run)
             nursery.start_soon(_forget_old, daemon, history)
+            nursery.start_soon(daemon.watch_history, history)
             await nursery.start(manager.serve, list(loaded.units.values()))
             await nursery.start(serve_control, control.listener, services)
             async with trio.open_nursery() as outside:  # ends first: nobody out there waits while agents are stopped
@@ -293,19 +321,19 @@ async def _serve_with(
                 log.info("ready: %d agents, keeper %d", len(loaded.units), keeper.pid)
                 service.ready(daemon.standing())
                 nursery.start_soon(service.feed_watchdog)
-                replaced = await _wait_end(daemon)
-                if not replaced:
+                end = await _wait_end(daemon)
+                if end is End.STOPPED:
                     let_through()  # whoever asks a second time does not want to wait
                     service.stopping()
                 outside.cancel_scope.cancel()
-            successors = control.keep(held) if replaced else None
-            if keeper.by_cspd and not replaced:
+            left = held if end is End.STOPPED else control.keep(held)
+            if keeper.by_cspd and end is End.STOPPED:
                 manager.ending()
                 await keeper.end()
             nursery.cancel_scope.cancel()
-    if not replaced:
+    if end is End.STOPPED:
         control.remove()
-    return successors
+    return end, left
 
 
 async def _forget_old(daemon: Daemon, history: History) -> None:
@@ -337,26 +365,23 @@ async def _start_keeper(nursery: trio.Nursery, keeper: KeeperClient) -> bool:
     return False
 
 
-async def _wait_end(daemon: Daemon) -> bool:
-    """Until a signal says that it is the end: -> False. Or until the installed version shall take over: -> True.
-
-    That version reads every signal that comes after this.
-    """
-    ended = False
+async def _wait_end(daemon: Daemon) -> End:
+    """Until a signal says that it is the end, or another one shall go on, who reads every signal after this."""
+    stopped = False
     async with trio.open_nursery() as nursery:
 
         async def heed_signals() -> None:
-            nonlocal ended
+            nonlocal stopped
             await _wait_signals(daemon)
-            ended = True
+            stopped = True
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(heed_signals)
-        await daemon.replacing.wait()
+        await daemon.leaving.wait()
         nursery.cancel_scope.cancel()
-    if not ended:
+    if not stopped and daemon.end is End.REPLACED:
         log.info("replaced by the installed version")
-    return not ended
+    return End.STOPPED if stopped else daemon.end
 
 
 async def _wait_signals(daemon: Daemon) -> None:
