@@ -206,6 +206,7 @@ def test_the_keeper_starts_no_thread_and_runs_no_loop() -> None:
         "signals",
         "exchange",
         "vigil",
+        "ending",
     ):
         source = (ROOT / "cspd" / "keeper" / f"{module}.py").read_text()
         imported = {name.split(".")[0] for name, _ in MODULES[f"cspd.keeper.{module}"]}

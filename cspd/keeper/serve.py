@@ -17,6 +17,7 @@ import attrs
 
 from cspd import __version__
 from cspd.errors import CspError
+from cspd.keeper.ending import Ending
 from cspd.keeper.exchange import Exchange, agent_fields
 from cspd.keeper.holdings import Holdings
 from cspd.keeper.peers import Peer, Peers
@@ -51,7 +52,6 @@ LONELY_SEC = 60.0  # a keeper that cspd started, without agents and without cspd
 # For the sidecar of an ended agent to say goodbye to its clients: at our own end, and while others wait for us.
 CLOSE_SEC = 2.0
 RELEASE_SEC = 0.3
-KILL_AGAIN_SEC = 1.0  # should a fork have slipped through SIGKILL to a session
 LEISURE_SEC = 0.02  # nobody has asked anything for so long: cspd asks for many agents in a row
 
 
@@ -77,12 +77,15 @@ class Keeper:
     _leisure: bool = False
     _warm: bool = False  # what sidecars need is imported
     _timer: float | None = None
-    _ending: dict[str, float] | None = None  # agent -> when SIGKILL follows; None: not ending
+    _ending: Ending = attrs.field(init=False)
     _lonely_since: float = attrs.Factory(time.monotonic)
 
     def __attrs_post_init__(self) -> None:
+        self._ending = Ending(self.registry)
         self._peers = Peers(self._selector, self._call, self._peer_left)
-        self._exchange = Exchange(self.paths, self.registry, self._held, self._peers, self._selector, self._perform)
+        self._exchange = Exchange(
+            self.paths, self.registry, self._held, self._peers, self._selector, self._perform, self._ending
+        )
         self._succession = Succession(self._peers, self._state, self._take_signals)
         self._vigil = Vigil(self.paths, self._selector, self.registry.awaited, self._sidecar_lost)
 
@@ -107,12 +110,13 @@ class Keeper:
                 self._timer = None
                 self._perform(self.registry.due(now))
             self._succession.press_on(now)
-            self._press_on(now)
+            self._ending.press_on(now)
 
     def _patience(self) -> float | None:
         """Seconds until something must be looked at; None: only a descriptor can wake us."""
-        check = self._succession.deadline
-        deadlines = [at for at in (self._timer, check, *(self._ending or {}).values()) if at is not None]
+        now = time.monotonic()
+        deadlines = [at for at in (self._timer, self._succession.deadline) if at is not None]
+        deadlines += self._ending.deadlines(now)
         if self._due or not self._warm:
             deadlines.append(time.monotonic() + (0.0 if self._leisure else LEISURE_SEC))
         if self._lonely():
@@ -134,8 +138,8 @@ class Keeper:
         self._lonely_since = time.monotonic()
 
     def _done(self) -> bool:
-        if self._ending is not None:
-            return not self.registry.living()
+        if self._ending.under_way:
+            return self._ending.over(time.monotonic())
         return self._lonely() and time.monotonic() >= self._lonely_since + LONELY_SEC
 
     def _signals(self, _wakeup: Any, _mask: int) -> None:
@@ -150,7 +154,7 @@ class Keeper:
             numbers = b""
         if signal.SIGTERM in numbers or signal.SIGINT in numbers:
             self.end()
-        return self._ending is not None
+        return self._ending.under_way
 
     def _reap(self) -> None:
         while True:
@@ -216,26 +220,9 @@ class Keeper:
     # ------------------------------------------------------------------ the end
 
     def end(self) -> None:
-        """Stop every agent, the latest first: its stop signal, after its timeout SIGKILL to the whole session."""
-        if self._ending is not None:
-            return
-        self._ending = {}
-        for agent in self.registry.living():
-            self._ending[agent.name] = time.monotonic() + agent.stop_timeout_sec
-            stop(agent.pid, agent.stop_signal)
-        patience = max((at - time.monotonic() for at in self._ending.values()), default=0.0)
-        self.manager.stopping(patience + CLOSE_SEC * (len(self._ending) + 1) + KILL_AGAIN_SEC)
-
-    def _press_on(self, now: float) -> None:
-        if self._ending is None:
-            return
-        for name, at in list(self._ending.items()):
-            agent = self.registry.agents.get(name)
-            if agent is None or agent.exited is not None:
-                del self._ending[name]
-            elif at <= now:
-                signal_session(agent.pid, signal.SIGKILL)
-                self._ending[name] = now + KILL_AGAIN_SEC
+        if not self._ending.under_way:
+            longest_sec = self._ending.begin()
+            self.manager.stopping(longest_sec + CLOSE_SEC * (len(self.registry.living()) + 1))
 
     def close(self) -> None:
         for name in list(self._held.terminals):
@@ -332,7 +319,7 @@ class Keeper:
         before = self.registry.agents.get(name)
         if before is not None and before.exited is None:
             raise CspError("already-running", f"agent: {name}: runs already as process {before.pid}")
-        if self._ending is not None:
+        if self._ending.under_way:
             raise CspError("ending", "keeper: it is ending: no agent is started any more")
         if name not in self._held.listeners:
             self._held.listeners[name] = listening_socket(self.paths.agent_socket(name))
