@@ -207,8 +207,10 @@ def properties(agent: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def standing(agent: Mapping[str, Any]) -> str:
-    """What has become of an agent, in one line; in a second one what the person must still do for it."""
+    """What has become of an agent, in one line; in further ones what the person must still do for it, or know."""
     advice = f"\n{agent['name']}: {safe(agent['advice'])}" if agent.get("advice") else ""
+    if agent.get("unit_file_problem"):
+        advice += f"\n{agent['name']}: unit file: {safe(agent['unit_file_problem'])}"
     pid = f", pid {agent['pid']}" if agent.get("pid") else ""
     why = f" ({safe(agent['reason'])})" if agent.get("reason") else ""
     return f"{agent['name']}: {agent['state']}{pid}{why}{advice}"
@@ -247,6 +249,8 @@ def agent_text(
     if agent.get("guard"):
         facts["Loop guard"] = f"holds messages: {safe(agent['guard'])}; `cspctl resume {agent['name']}`"
     lines = [f"{dot} {agent['name']} - {command_text(agent['command'])}"]
+    if agent.get("unit_file_problem"):
+        facts["Unit file"] = paint(safe(agent["unit_file_problem"]), "yellow", colour)
     facts |= {"To do": safe(agent["advice"])} if agent.get("advice") else {}
     lines += [*(f"{key:>12}: {value}" for key, value in facts.items())]
     for title, text in (("last screen lines", agent.get("last_lines")), ("last log lines", agent.get("log"))):
@@ -363,6 +367,8 @@ def event_text(event: Mapping[str, Any], *, colour: bool = False) -> str:
             note = f"{safe(event['agent'])}: {told} [{safe(event['message_id'][:8])}]"
         case "unheard":
             note = f"{safe(event['agent'])}: named {safe(event['to'])!r} and was not heard: {safe(event['why'])}"
+        case "unit-file":
+            note = paint(f"{safe(event['agent'])}: unit file: {safe(event['problem'])}", "yellow", colour)
         case "agent":
             why = f" ({safe(event['reason'])})" if event.get("reason") else ""
             states = " ".join(word for word in (event.get("state"), event.get("activity")) if word)

@@ -15,7 +15,7 @@ import trio
 
 from cspd import succession
 from cspd.config import DaemonConfig, UnitConfig
-from cspd.configfile import Loaded, known_profiles, load_all, read_unit
+from cspd.configfile import Loaded, known_profiles, load_all, load_readable, read_unit
 from cspd.control.call import Services
 from cspd.control.serve import serve_control
 from cspd.control.views import agent_json
@@ -35,15 +35,18 @@ from cspd.paths import Paths, check_agent_name
 from cspd.profiles.find import examine_profile, find_profile
 from cspd.profiles.profile import Hook, Keywords, Profile
 from cspd.sd import Service
-from cspd.succession import ControlSocket, Inherited
+from cspd.signals import ENDING, HEEDED, heeded, let_through
+from cspd.succession import ControlSocket, End, Inherited
 from cspd.unit.machine import State
 from cspd.unit.manager import Manager, sidecar_settings
 from cspd.unit.supervise import Supervised
+from cspd.unitnews import UnitNews
 from cspd.web.serve import serve_web
 
 log = logging.getLogger("cspd")
 
 DAY_SEC = 86400.0
+DAMAGED_AGAIN_SEC = 60.0
 
 
 def gateway_agent(config: UnitConfig, paths: Paths) -> Agent:
@@ -80,11 +83,17 @@ class Daemon:
     guests: Guests
     tail: LogTail
     service: Service
+    begun_at: float = attrs.Factory(trio.current_time)
     listen: str = ""  # where the gateway does, which its own task knows
     reloaded: trio.Event = attrs.Factory(trio.Event)  # replaced at each reload
-    replacing: trio.Event = attrs.Factory(trio.Event)  # the installed version shall take over
+    leaving: trio.Event = attrs.Factory(trio.Event)  # for one that goes on in our place, as `end` says
+    end: End = End.STOPPED
+    _news: UnitNews = attrs.field(init=False)
     _reexecs: bool = False
     _told: dict[str, tuple[object, ...]] = attrs.Factory(dict)  # what the world was last told of each agent
+
+    def __attrs_post_init__(self) -> None:
+        self._news = UnitNews(self.paths)
 
     def changed(self, member: Supervised | Guest) -> None:
         """An agent's state or activity may have changed: an event, if it has."""
@@ -101,6 +110,14 @@ class Daemon:
             log.info("%s: %s%s", member.name, now["state"], why, extra=about(agent=member.name))
             self.service.tell(f"STATUS={self.standing()}")
         self.hub.note_agent(member.name, facts)
+        if now["state"] == State.STARTING.value and before[:1] != (now["state"],):
+            self._warn_of_file(member.name)
+
+    def _warn_of_file(self, name: str) -> None:
+        """It starts, and perhaps not as its file says."""
+        if problem := self.unit_file_problem(name):
+            log.warning("%s: unit file: %s", name, problem, extra=about(agent=name))
+            self.hub.note_agent(name, {"problem": problem}, "unit-file")
 
     def standing(self) -> str:
         """One line for `systemctl status`."""
@@ -151,6 +168,7 @@ class Daemon:
         self.hub.rooms.topics = {"lobby": "", **{name: room.topic for name, room in config.rooms.items()}}
 
     async def _load(self, config: UnitConfig) -> None:
+        self._news.forget(config.name)
         await self.hub.add_agent(gateway_agent(config, self.paths))
         await self.manager.load(config)
 
@@ -184,6 +202,11 @@ class Daemon:
             "tested": {"programs": list(profile.programs), "versions": list(profile.versions_tested)},
         }
 
+    def unit_file_problem(self, name: str) -> str:
+        """Why its unit file does not say what counts for it; "" when it does, and for a guest."""
+        unit = self.manager.units.get(name)
+        return self._news.of(unit.unit.config) if unit is not None else ""
+
     def _forget(self, name: str) -> None:
         room = self.hub.rooms.home.get(name, "")
         self.hub.remove_agent(name)
@@ -204,7 +227,21 @@ class Daemon:
         await succession.check_installed()
 
     def replace_soon(self) -> None:
-        self.replacing.set()
+        self._leave(End.REPLACED)
+
+    def _leave(self, end: End) -> None:
+        if not self.leaving.is_set():
+            self.end = end
+            self.leaving.set()
+
+    async def watch_history(self, history: History) -> None:
+        """Begin anew without a damaged history: nothing that comes in could be kept, and so nothing accepted."""
+        await history.damaged.wait()
+        if history.quarantined and trio.current_time() < self.begun_at + DAMAGED_AGAIN_SEC:
+            log.critical("history: %s: damaged again: is the disk failing? Restart cspd when it is not", history.path)
+            return
+        log.critical("history: %s: is damaged: setting it aside and beginning a new one", history.path)
+        self._leave(End.DAMAGED)
 
     def log_of(self, name: str) -> list[str]:
         return [f"{time.strftime('%H:%M:%S', time.localtime(e.ts))} {e.text}" for e in self.tail.of(name)[-10:]]
@@ -220,11 +257,29 @@ async def serve(
 
     `held` is what the version before us has left, at first only the lock.
     """
+    end, successor = await _serve_once(paths, loaded, keeper, tail, service, held, damaged=False)
+    while end is End.DAMAGED:
+        loaded, keeper = load_readable(paths), KeeperClient(paths, starts_one=keeper.starts_one)
+        end, successor = await _serve_once(paths, loaded, keeper, tail, service, successor, damaged=True)
+    return successor if end is End.REPLACED else None
+
+
+async def _serve_once(
+    paths: Paths,
+    loaded: Loaded,
+    keeper: KeeperClient,
+    tail: LogTail,
+    service: Service,
+    held: Inherited,
+    *,
+    damaged: bool,
+) -> tuple[End, Inherited]:
+    """-> why it has ended, and what goes on after it."""
     for problems in loaded.broken.values():
         for line in problems:
             log.error("%s: left out", line)
     hub = Hub()
-    async with open_history(paths.history_db, on_commit=hub.committed) as history:
+    async with open_history(paths.history_db, on_commit=hub.committed, damaged=damaged) as history:
         if history.quarantined:
             log.error("history: damaged: set aside as %s; a new one was begun", history.quarantined)
         await hub.start(history)
@@ -240,7 +295,7 @@ async def _serve_with(
     tail: LogTail,
     service: Service,
     held: Inherited,
-) -> Inherited | None:
+) -> tuple[End, Inherited]:
     daemon: Daemon
     manager = Manager(paths, keeper, lambda supervised: daemon.changed(supervised))
     keeper.on_list, keeper.on_event = manager.keeper_list, manager.keeper_event
@@ -256,7 +311,10 @@ async def _serve_with(
     control = ControlSocket.open(paths.control_socket, service, held)
     with control.listener:
         async with trio.open_nursery() as nursery:
-            await nursery.start(keeper.serve)
+            if not await _start_keeper(nursery, keeper):
+                nursery.cancel_scope.cancel()
+                control.remove()
+                return End.STOPPED, held
             for unit in loaded.units.values():
                 await hub.add_agent(gateway_agent(unit, paths))
             await guests.start()
@@ -264,6 +322,7 @@ async def _serve_with(
             nursery.start_soon(hub.moderator.assembly.run)
             nursery.start_soon(Introducer(hub).run)
             nursery.start_soon(_forget_old, daemon, history)
+            nursery.start_soon(daemon.watch_history, history)
             await nursery.start(manager.serve, list(loaded.units.values()))
             await nursery.start(serve_control, control.listener, services)
             async with trio.open_nursery() as outside:  # ends first: nobody out there waits while agents are stopped
@@ -271,18 +330,19 @@ async def _serve_with(
                 log.info("ready: %d agents, keeper %d", len(loaded.units), keeper.pid)
                 service.ready(daemon.standing())
                 nursery.start_soon(service.feed_watchdog)
-                replaced = await _wait_end(daemon)
-                if not replaced:
+                end = await _wait_end(daemon)
+                if end is End.STOPPED:
+                    let_through()  # whoever asks a second time does not want to wait
                     service.stopping()
                 outside.cancel_scope.cancel()
-            successors = control.keep(held) if replaced else None
-            if keeper.by_cspd and not replaced:
+            left = held if end is End.STOPPED else control.keep(held)
+            if keeper.by_cspd and end is End.STOPPED:
                 manager.ending()
                 await keeper.end()
             nursery.cancel_scope.cancel()
-    if not replaced:
+    if end is End.STOPPED:
         control.remove()
-    return successors
+    return end, left
 
 
 async def _forget_old(daemon: Daemon, history: History) -> None:
@@ -295,31 +355,51 @@ async def _forget_old(daemon: Daemon, history: History) -> None:
             await reloaded.wait()
 
 
-async def _wait_end(daemon: Daemon) -> bool:
-    """Until a signal says that it is the end: -> False. Or until the installed version shall take over: -> True."""
+async def _start_keeper(nursery: trio.Nursery, keeper: KeeperClient) -> bool:
+    """-> is it there? False: it is a service that does not come, and we are to end. Ours comes within seconds."""
+    if keeper.starts_one:
+        await nursery.start(keeper.serve)
+        return True
+    with heeded(*ENDING) as signals:
+        async with trio.open_nursery() as waiting:
+
+            async def give_up() -> None:
+                await signals.wait()
+                waiting.cancel_scope.cancel()
+
+            waiting.start_soon(give_up)
+            await nursery.start(keeper.serve)
+            waiting.cancel_scope.cancel()
+            return True
+    return False
+
+
+async def _wait_end(daemon: Daemon) -> End:
+    """Until a signal says that it is the end, or another one shall go on, who reads every signal after this."""
+    stopped = False
     async with trio.open_nursery() as nursery:
 
         async def heed_signals() -> None:
+            nonlocal stopped
             await _wait_signals(daemon)
+            stopped = True
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(heed_signals)
-        await daemon.replacing.wait()
-        log.info("replaced by the installed version")
+        await daemon.leaving.wait()
         nursery.cancel_scope.cancel()
-        return True
-    return False
+    if not stopped and daemon.end is End.REPLACED:
+        log.info("replaced by the installed version")
+    return End.STOPPED if stopped else daemon.end
 
 
 async def _wait_signals(daemon: Daemon) -> None:
     """Return at SIGTERM or SIGINT; reload at SIGHUP."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async for number in signals:
-            if number != signal.SIGHUP:
-                log.info("%s: ending", signal.Signals(number).name)
-                return
+    with heeded(*HEEDED) as signals:
+        while (number := await signals.next()) == signal.SIGHUP:
             try:
                 await daemon.reload()
                 log.info("configuration read again")
             except CspError as exc:
                 log.error("reload: %s: nothing was changed", exc)
+        log.info("%s: ending", number.name)

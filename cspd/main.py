@@ -72,6 +72,9 @@ def _keep(paths: Paths, manager: Service) -> int:
 
 def _check(paths: Paths) -> int:
     """What a start would import and read, without starting anything. Raises ConfigError."""
+    from cspd.signals import let_through
+
+    let_through()  # a cspd that asks for this holds them back
     import cspd.daemon  # noqa: F401  # imported to see that it can be
 
     load_all(paths)
@@ -79,6 +82,9 @@ def _check(paths: Paths) -> int:
 
 
 def _supervise(paths: Paths, manager: Service, environ: Mapping[str, str], options: argparse.Namespace) -> int:
+    from cspd.signals import hold_back
+
+    hold_back()
     faulthandler.enable()  # the watchdog's SIGABRT then leaves a word on where it hung
     log_here("cspd", "%(levelname).1s %(name)s: %(message)s")
     tail = LogTail()

@@ -110,6 +110,10 @@ class Paths:
         """What `cspctl run` keeps of one agent: its lock, ledger, spool and log."""
         return self.state / "run" / name
 
+    def run_lock(self, name: str) -> Path:
+        """Held for as long as `cspctl run` has an agent of this name."""
+        return self.run_dir(name) / "lock"
+
     @property
     def token_file(self) -> Path:
         return self.runtime / "token"

@@ -3,6 +3,7 @@
 Agents, keeper and sidecars do not notice more than after a SIGKILL. When that happens is `daemon`'s to decide.
 """
 
+import enum
 import os
 import socket
 import sys
@@ -18,6 +19,12 @@ from cspd.listening import listening_socket
 from cspd.sd import Service
 
 CHECK_SEC = 20.0  # imports take half a second, more on a loaded machine
+
+
+class End(enum.Enum):
+    STOPPED = enum.auto()
+    REPLACED = enum.auto()  # the installed version takes over, in this process
+    DAMAGED = enum.auto()  # all begins anew with another history; agents go on as if we had been killed
 
 
 class Inherited(NamedTuple):

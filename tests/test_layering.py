@@ -44,9 +44,11 @@ MAY_IMPORT = {
     "cspd.config": BOTTOM,
     "cspd.configfile": BOTTOM | {"cspd.config"},
     "cspd.unitfile": BOTTOM | {"cspd.config", "cspd.configfile"},
+    "cspd.unitnews": BOTTOM | {"cspd.config", "cspd.configfile"},
     "cspd.profiles.*": BOTTOM,
     "cspd.wire.*": BOTTOM,
     "cspd.sd": set(),
+    "cspd.signals": set(),
     "cspd.journal": set(),
     "cspd.listening": BOTTOM,
     "cspd.logtail": SYSTEM,
@@ -60,6 +62,7 @@ MAY_IMPORT = {
     # a program of its own: what cspd and the keeper do for a unit, it does for itself
     "cspd.sidecar.foreground": TRANSPORT
     | {"cspd.profiles.*", "cspd.config", "cspd.unit.*", "cspd.keeper.signals", "cspd.keeper.spawn"},
+    "cspd.sidecar.inplace": TRANSPORT | {"cspd.profiles.*", "cspd.keeper.reexec"},
     "cspd.sidecar.*": TRANSPORT | {"cspd.profiles.*"},
     "cspd.control.*": TRANSPORT | {"cspd.unit.*", "cspd.gateway.*", "cspd.logtail"},
     "cspd.web.*": TRANSPORT | {"cspd.config", "cspd.control.*", "cspd.gateway.*", "cspd.sd"},
@@ -206,6 +209,8 @@ def test_the_keeper_starts_no_thread_and_runs_no_loop() -> None:
         "exchange",
         "sidecars",
         "start",
+        "vigil",
+        "ending",
     ):
         source = (ROOT / "cspd" / "keeper" / f"{module}.py").read_text()
         imported = {name.split(".")[0] for name, _ in MODULES[f"cspd.keeper.{module}"]}

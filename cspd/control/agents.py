@@ -47,9 +47,10 @@ def agent_get(services: Services, caller: Caller, params: Params) -> Any:
 
 
 def with_advice(services: Services, member: Member) -> dict[str, Any]:
-    """The agent as it stands now, and what the person must still do for it."""
+    """The agent as it stands now, what the person must still do for it, and whether its file says something else."""
     advice = "" if isinstance(member, Guest) else wiring_advice(member.unit.config, services.paths)
-    return {**agent_json(services.hub, member), "advice": advice}
+    problem = services.daemon.unit_file_problem(member.name)
+    return {**agent_json(services.hub, member), "advice": advice, "unit_file_problem": problem}
 
 
 def _home(services: Services, member: Member) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Each is asked to take its own time; agents and attached terminals go on. How a p
 business: `keeper.succession`, `sidecar.renewal`, `main`.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import trio
@@ -12,10 +13,13 @@ from cspd import __version__
 from cspd.control.call import Caller, Services, people_only
 from cspd.control.params import Params
 from cspd.errors import CspError
+from cspd.gateway.guests import Guest
+from cspd.gateway.link import Link, Receiver
 from cspd.unit.supervise import Supervised
 
-SIDECAR_SEC = 40.0  # it waits 30 s for the end of what it types
+SIDECAR_SEC = 60.0  # it waits 30 s for the end of what it types; a guest's tries the new version for up to 20 s
 SUCCESSOR_SEC = 10.0
+RUN_AGAIN = "it keeps its version until it ends: end it and `cspctl run` it again"
 HEARD_SEC = 1.0  # for the caller to read the answer, before we are somebody else
 
 
@@ -56,28 +60,55 @@ async def _renew_sidecars(services: Services) -> tuple[list[str], dict[str, str]
         if unit.unit.pid is None:
             continue
         try:
-            await _renew_sidecar(services, unit)
+            await _renew_of_unit(services, unit)
             replaced.append(unit.name)
         except CspError as exc:
             if unit.unit.pid is not None:
                 kept[unit.name] = exc.sentence
+    for guest in list(services.guests.members.values()):
+        link = services.hub.links.get(guest.name)
+        if not isinstance(link, Link):
+            continue  # away, or a program without a sidecar
+        try:
+            await _renew_of_guest(services, guest, link)
+            replaced.append(guest.name)
+        except CspError as exc:
+            if services.hub.links.get(guest.name) is link:
+                kept[guest.name] = exc.sentence
     return replaced, kept
 
 
-async def _renew_sidecar(services: Services, unit: Supervised) -> None:
+async def _renew_of_unit(services: Services, unit: Supervised) -> None:
     before = unit.sidecar_pid
+    await _ask_to_go(services.hub.linked(unit.name), unit.name)
+
+    def followed() -> bool:
+        return unit.sidecar_pid not in (None, before) and unit.name in services.hub.links
+
+    await _wait_successor(unit, lambda: followed() or unit.unit.pid is None)
+
+
+async def _renew_of_guest(services: Services, guest: Guest, link: Link) -> None:
+    """It replaces itself in its process, whose child the agent is; an older one would end, and the agent with it."""
+    if link.here is None:
+        raise CspError("not-replaced", f"sidecar of {guest.name}: run on another host, or by a gateway: {RUN_AGAIN}")
+    if not link.in_place:
+        raise CspError("protocol", f"sidecar of {guest.name}: too old to be replaced while its agent runs: {RUN_AGAIN}")
+    await _ask_to_go(link, guest.name)
+    await _wait_successor(guest, lambda: services.hub.links.get(guest.name) not in (None, link))
+
+
+async def _ask_to_go(link: Receiver, name: str) -> None:
     try:
-        await services.hub.linked(unit.name).ask("sidecar.renew", {}, SIDECAR_SEC)
+        await link.ask("sidecar.renew", {}, SIDECAR_SEC)
     except CspError as exc:
         if exc.code == "no-such-method":
-            raise CspError("protocol", f"sidecar of {unit.name}: too old to be replaced while its agent runs") from exc
+            raise CspError("protocol", f"sidecar of {name}: too old to be replaced while its agent runs") from exc
         if exc.code != "unreachable":  # its end is its answer
             raise
+
+
+async def _wait_successor(member: Supervised | Guest, followed: Callable[[], bool]) -> None:
     with trio.move_on_after(SUCCESSOR_SEC):
-        await unit.wait_until(lambda: _has_successor(services, unit, before) or unit.unit.pid is None)
-        return
-    raise CspError("timed-out", f"sidecar of {unit.name}: no successor within {SUCCESSOR_SEC:g} s")
-
-
-def _has_successor(services: Services, unit: Supervised, before: int | None) -> bool:
-    return unit.sidecar_pid not in (None, before) and unit.name in services.hub.links
+        return await member.wait_until(followed)
+    raise CspError("timed-out", f"sidecar of {member.name}: no successor within {SUCCESSOR_SEC:g} s")

@@ -31,10 +31,13 @@ def sidecar_hello(services: Services, caller: Caller, params: Params) -> Any:
     agent_pid = params.integer("pid", 0, 0, 1 << 31)
     inside = params.texts("inside")
     entries = params.items("ledger")
+    in_place = params.flag("in_place", False)
     params.check()
     member = services.member(name)
     in_hand = [InHand.from_wire(entry) for entry in entries]
-    link = Link(name, caller.peer, incarnation, activity, attached=attached, inside=inside, pid=agent_pid)
+    link = Link(
+        name, caller.peer, incarnation, activity, attached=attached, inside=inside, pid=agent_pid, in_place=in_place
+    )
 
     async def answer() -> dict[str, Any]:
         if isinstance(member, Guest):

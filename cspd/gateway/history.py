@@ -31,7 +31,7 @@ BUSY_SEC = 5.0  # how long a commit waits for another program that holds the fil
 
 INT_MAX = (1 << 63) - 1
 ACCESS = "check that the file and its directory are yours and writable"
-DAMAGE = "restart cspd: it sets a damaged file aside and begins a new one"
+DAMAGE = "cspd sets the damaged file aside and begins a new one: say it again"
 HINTS: Mapping[int, str] = {
     sqlite3.SQLITE_FULL: "make room on the disk that holds it",
     sqlite3.SQLITE_BUSY: "another program holds it: close that one",
@@ -68,15 +68,16 @@ class _Append(Generic[T]):
 
 @asynccontextmanager
 async def open_history(
-    path: Path, *, on_commit: OnCommit | None = None, busy_sec: float = BUSY_SEC
+    path: Path, *, on_commit: OnCommit | None = None, busy_sec: float = BUSY_SEC, damaged: bool = False
 ) -> AsyncIterator["History"]:
     """The history in `path`, made if absent. Leaving writes what is queued, then checkpoints and closes.
 
     `on_commit(batch)` is called after each commit, in cursor order, before the callers are answered; it must
-    not block. A damaged file is set aside first (`History.quarantined`). Raises CspError("storage").
+    not block. A damaged file is set aside first (`History.quarantined`), also one that the history before found to be
+    `damaged`. Raises CspError("storage").
     """
     try:
-        db, quarantined = await trio.to_thread.run_sync(schema.open_database, path, busy_sec)
+        db, quarantined = await trio.to_thread.run_sync(schema.open_database, path, busy_sec, damaged)
     except (sqlite3.Error, OSError) as error:
         raise _storage_error(path, error) from error
     history = History(path, db, quarantined, on_commit, busy_sec)
@@ -117,6 +118,7 @@ class History:
     committed_cursor: int = 0  # up to here all is on disk (or failed): replay ends here, live begins behind it
     forgotten_cursor: int = 0  # up to here some are deleted
     commits: int = 0
+    damaged: trio.Event = attrs.field(factory=trio.Event)  # SQLite has stumbled over a damage of the file
     _queue: list[_Append[Any]] = attrs.field(factory=list)
     _wake: trio.Event = attrs.field(factory=trio.Event)
     _open: bool = True
@@ -294,9 +296,14 @@ class History:
             read = partial(_read_blocking, self.path, self._busy_sec, select, lambda: bool(unwanted))
             return await trio.to_thread.run_sync(read, limiter=self._readers, abandon_on_cancel=True)
         except sqlite3.Error as error:
-            raise _storage_error(self.path, error) from error
+            raise self._failure(error) from error
         finally:
             unwanted.append(True)  # a thread that still reads was abandoned by a cancellation
+
+    def _failure(self, error: sqlite3.Error) -> CspError:
+        if schema.is_damage(error):
+            self.damaged.set()
+        return _storage_error(self.path, error)
 
     # The queue and its writer
 
@@ -348,7 +355,7 @@ class History:
             self.commits += 1
         except sqlite3.Error as error:
             for append in batch:
-                append.outcome = _storage_error(self.path, error)
+                append.outcome = self._failure(error)
         self.committed_cursor = reached
         written = [a.outcome for a in batch if isinstance(a.outcome, Record)]
         try:

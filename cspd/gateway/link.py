@@ -67,6 +67,7 @@ class Link:
     unheard: set[str] = attrs.Factory(set)  # names that the agent has used, and that nobody has
     here: Here | None = None
     since: float = attrs.Factory(trio.current_time)
+    in_place: bool = False  # a guest's sidecar that can be replaced by the installed version in its own process
     _send: trio.MemorySendChannel[tuple[str, dict[str, Any]]] = attrs.field(init=False)
     _receive: trio.MemoryReceiveChannel[tuple[str, dict[str, Any]]] = attrs.field(init=False)
     _scope: trio.CancelScope = attrs.Factory(trio.CancelScope)

@@ -92,21 +92,27 @@ def as_event(m: Record) -> Event:
     return Event(m.seq, m.ts, "message", m.room, m.sender, m.seq, message_json(m, m.deliveries))
 
 
-def open_database(path: Path, busy_sec: float) -> tuple[sqlite3.Connection, Path | None]:
-    """The writer's connection, and where a damaged file was set aside, if there was one.
+def open_database(path: Path, busy_sec: float, damaged: bool = False) -> tuple[sqlite3.Connection, Path | None]:
+    """The writer's connection, and where a damaged file was set aside, if there was one. `damaged`: it is known to be.
 
     Raises sqlite3.Error, OSError, or CspError for a file of a newer version.
     """
     make_private_dir(path.parent)
-    try:
-        return _open(path, busy_sec), None
-    except sqlite3.DatabaseError as error:
-        if error_code(error) not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise
+    if not damaged:
+        try:
+            return _open(path, busy_sec), None
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
     aside = _set_aside(path)
     db = _open(path, busy_sec)
     _begin_behind(db, aside)
+    _carry_over(db, aside)
     return db, aside
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    return error_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def connect(path: Path, busy_sec: float) -> sqlite3.Connection:
@@ -181,6 +187,28 @@ def _begin_behind(db: sqlite3.Connection, aside: Path) -> None:
     event = Event(int(time.time()), time.time(), "history", "", "", None, {"quarantined": str(aside)})
     insert_event(db, event)
     db.execute("update forgotten set cursor = ?", (event.cursor - 1,))
+
+
+CARRIED = (
+    f"""insert into message select * from damaged.message
+       where seq in (select seq from damaged.delivery where {IS_OPEN})""",
+    f"insert into delivery select * from damaged.delivery where {IS_OPEN} and seq in (select seq from message)",
+    *(f"insert into {table} select * from damaged.{table}" for table in ("member", "paused", "guest", "kept", "token")),
+)
+
+
+def _carry_over(db: sqlite3.Connection, aside: Path) -> None:
+    """What still waits to be typed, and who is known, as far as the damaged file gives it whole."""
+    try:
+        db.execute("attach ? as damaged", (str(aside),))
+    except sqlite3.Error:
+        return  # it is no database any more
+    for statement in CARRIED:
+        try:
+            db.execute(statement)
+        except sqlite3.Error:
+            pass  # of an older version, or just where it is damaged; SQLite takes back what it has inserted
+    db.execute("detach damaged")
 
 
 # Writing: each call is one row of a transaction that the caller has begun. A refusal is returned, not raised,

@@ -35,6 +35,19 @@ def _ignore(_: Event) -> None:
     """Until somebody listens."""
 
 
+@attrs.frozen
+class Waiting:
+    """For an answer. `at_once` gets it before anything is heard that the keeper said after it."""
+
+    answer: trio.MemorySendChannel[dict[str, Any]]
+    at_once: Callable[[Event], None]
+
+    def answered(self, message: dict[str, Any]) -> None:
+        if "ok" in message:
+            self.at_once(message["ok"])
+        self.answer.send_nowait(message)
+
+
 @attrs.define
 class KeeperClient:
     """Owner of the connection. `on_list` gets the whole state after each connect, `on_event` what happens since."""
@@ -48,7 +61,7 @@ class KeeperClient:
     version: str = ""
     by_cspd: bool = True
     _stream: LineStream | None = None
-    _waiting: dict[int, trio.MemorySendChannel[dict[str, Any]]] = attrs.Factory(dict)
+    _waiting: dict[int, Waiting] = attrs.Factory(dict)
     _next_id: int = 1
     _started: bool = False
     _ended: bool = False
@@ -72,7 +85,7 @@ class KeeperClient:
             elif lost >= STILLBORN_MAX:
                 raise CspError("keeper-lost", f"keeper: ended {lost} times before it was ready", "see the log above")
             for waiting in self._waiting.values():
-                waiting.close()
+                waiting.answer.close()
             if not self._ended:
                 log.warning("keeper %d is gone", self.pid)
 
@@ -135,18 +148,20 @@ class KeeperClient:
 
     async def _hello(self, task_status: trio.TaskStatus[None]) -> None:
         try:
-            about = await self.call("hello", protocol=PROTOCOL)
+            await self._ask("hello", self._introduced, protocol=PROTOCOL)
         except CspError as exc:
             if exc.code != "keeper-lost":
                 raise
             return  # `serve` starts another one
+        if not self._started:
+            self._started = True
+            task_status.started()
+
+    def _introduced(self, about: dict[str, Any]) -> None:
         check_protocol(about.get("protocol"), "keeper")
         self.pid, self.version, self.by_cspd = about["pid"], about["version"], about["by_cspd"]
         self.on_list(about)
         self._up.set()
-        if not self._started:
-            self._started = True
-            task_status.started()
 
     async def _read(self, stream: LineStream) -> None:
         try:
@@ -157,7 +172,7 @@ class KeeperClient:
                 if "event" in message:
                     self.on_event(message)
                 elif waiting := self._waiting.get(message.get("id")):
-                    waiting.send_nowait(message)
+                    waiting.answered(message)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the keeper was killed: the same as a close
 
@@ -166,12 +181,14 @@ class KeeperClient:
 
         While a keeper is on its way it is waited for: that it was killed is no failure of what it is asked for next.
         """
-        if op != "hello":
-            with trio.move_on_after(START_SEC):
-                await self.wait_up()
+        with trio.move_on_after(START_SEC):
+            await self.wait_up()
+        return await self._ask(op, _ignore, **fields)
+
+    async def _ask(self, op: str, at_once: Callable[[Event], None], **fields: Any) -> dict[str, Any]:
         id, self._next_id = self._next_id, self._next_id + 1
         send, receive = trio.open_memory_channel[dict[str, Any]](1)
-        self._waiting[id] = send
+        self._waiting[id] = Waiting(send, at_once)
         try:
             if self._stream is None:
                 raise _lost()
@@ -210,13 +227,20 @@ class KeeperClient:
             pass  # `serve` notices too, and everything is told anew to the next keeper
 
     async def end(self) -> None:
-        """Stop every agent and the keeper itself; returns when it has gone."""
-        self._ended = True
-        try:
-            await self.call("end")
-        except CspError:
-            return  # gone already
+        """Stop every agent and the keeper itself; returns when it has gone. One that is lost before it heard of this is
+        followed by another, who has its agents from the sidecars."""
+        while not self._ended:
+            with trio.move_on_after(START_SEC):
+                await self.wait_up()
+            try:
+                await self._ask("end", self._accepted)
+            except CspError:
+                await trio.sleep(RETRY_SEC)
         await self._gone.wait()
+
+    def _accepted(self, _: Event) -> None:
+        """The next that is heard of it is its end."""
+        self._ended = True
 
 
 def _lost() -> CspError:

@@ -16,6 +16,7 @@ from typing import Any
 import attrs
 
 from cspd.errors import CspError
+from cspd.keeper.ending import Ending
 from cspd.keeper.holdings import Holdings
 from cspd.keeper.peers import Later, Peer, Peers
 from cspd.keeper.registry import Agent, Command, ForkSidecar, Registry
@@ -38,6 +39,7 @@ class Exchange:
     peers: Peers
     selector: selectors.BaseSelector
     perform: Callable[[list[Command]], None]
+    ending: Ending
 
     def share(self, peer: Peer, request: dict[str, Any]) -> Later:
         """Master and pidfd of an agent that runs, for cspd to keep: asked on a connection of its own."""
@@ -111,6 +113,7 @@ class Exchange:
             self.watch(fd, pid)
         self.peers.tell({"event": "agent-adopted", **agent.record()})
         self.perform(follows)
+        self.ending.came(agent.name)
         return agent.record()
 
     def watch(self, pidfd: int, pid: int) -> None:

@@ -42,7 +42,8 @@ def run_keeper(paths: Paths, *, by_cspd: bool, manager: Service) -> int:
     nofile = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (nofile[1], nofile[1]))  # some descriptors for each agent
     wakeup = _settle_in()
-    keeper = Keeper(paths, by_cspd, nofile, lock, Registry(awaited=_living_sidecars(paths)), manager)
+    keeper = Keeper(paths, by_cspd, nofile, lock, Registry(), manager)
+    keeper.find_sidecars()
     return _serve(keeper, listening_socket(paths.keeper_socket), wakeup)
 
 
@@ -114,23 +115,6 @@ def _signals_to_socket() -> socket.socket:
         signal.signal(number, lambda *_: None)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal in which cspd was started is not ours
     return wakeup
-
-
-def _living_sidecars(paths: Paths) -> set[str]:
-    """Agents whose attach socket still has a listener: their keeper was killed, their sidecar holds the terminal.
-
-    A socket on which nobody listens is left over and is removed. The files beside it stay: what a ledger says may not
-    have been heard by cspd, which would have the messages typed again.
-    """
-    living = set()
-    for path in paths.agents_dir.glob("*.sock"):
-        with socket.socket(socket.AF_UNIX) as probe:
-            try:
-                probe.connect(str(path))
-                living.add(path.stem)
-            except OSError:
-                path.unlink(missing_ok=True)
-    return living
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
-"""Puts the installed version of the keeper in the place of the running one: same process, children and descriptors.
+"""Puts the installed version of a program in the place of the running one: same process, children and descriptors.
 
-The state goes through a memory file. A child tries the new version on that very state first: what cannot be imported
-or cannot read it never takes over. When that happens is `succession`'s.
+For programs that are the parent of agents: the keeper, and the sidecar of `cspctl run`. The state goes through a
+memory file. A child tries the new version on that very state first: what cannot read it never takes over.
 """
 
 import json
@@ -19,9 +19,23 @@ SAID_MAX = 16384
 BLOCKED = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP}  # a default action would end us in between
 
 
+class Program(NamedTuple):
+    """A module that knows the options --check FD and --resume FD."""
+
+    what: str  # for people
+    module: str
+
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-P", "-m", self.module, *words]
+
+
+KEEPER = Program("keeper", "cspd.keeper.main")
+
+
 class Check(NamedTuple):
     """The installed version is being tried by this child."""
 
+    what: str
     pid: int
     said: int  # a memory file with what it writes to stderr
     deadline: float
@@ -35,14 +49,14 @@ class Check(NamedTuple):
         why = text.splitlines()[-1] if text else f"its check ended with {dict(status)}"
         return CspError(
             "not-replaced",
-            f"keeper: the installed version cannot take over: {why}",
+            f"{self.what}: the installed version cannot take over: {why}",
             "the running version goes on; repair the installation and try again",
         )
 
 
 def write_state(state: Mapping[str, Any]) -> int:
     """-> a descriptor that `read_state` takes, in this process or in a child that inherits it."""
-    fd = os.memfd_create("csp-keeper", os.MFD_CLOEXEC)
+    fd = os.memfd_create("csp-state", os.MFD_CLOEXEC)
     with open(fd, "wb", closefd=False) as file:
         file.write(json.dumps({"format": FORMAT, **state}).encode())
     return fd
@@ -54,29 +68,25 @@ def read_state(fd: int) -> dict[str, Any]:
         file.seek(0)
         state: dict[str, Any] = json.loads(file.read())
     if state["format"] != FORMAT:
-        raise CspError("not-replaced", f"keeper: state of format {state['format']}: this version reads {FORMAT}")
+        raise CspError("not-replaced", f"state of format {state['format']}: this version reads {FORMAT}")
     return state
 
 
-def program(*words: str) -> list[str]:
-    return [sys.executable, "-P", "-m", "cspd.keeper.main", *words]
-
-
-def start_check(state: Mapping[str, Any], deadline: float) -> Check:
+def start_check(program: Program, state: Mapping[str, Any], deadline: float) -> Check:
     """Raises OSError."""
     fd, said = write_state(state), os.memfd_create("csp-check", os.MFD_CLOEXEC)
     passed = [(os.POSIX_SPAWN_DUP2, said, 2), (os.POSIX_SPAWN_DUP2, fd, 3)]
     try:
-        pid = os.posix_spawn(sys.executable, program("--check", "3"), os.environ, file_actions=passed)
+        pid = os.posix_spawn(sys.executable, program.command("--check", "3"), os.environ, file_actions=passed)
     except BaseException:
         os.close(said)
         raise
     finally:
         os.close(fd)
-    return Check(pid, said, deadline)
+    return Check(program.what, pid, said, deadline)
 
 
-def become(state: Mapping[str, Any], keep: Iterable[int]) -> NoReturn:
+def become(program: Program, state: Mapping[str, Any], keep: Iterable[int]) -> NoReturn:
     """Be the installed version from now on, with these descriptors. Raises OSError.
 
     Call with BLOCKED signals blocked: what comes meanwhile is seen by the new program.
@@ -86,7 +96,7 @@ def become(state: Mapping[str, Any], keep: Iterable[int]) -> NoReturn:
     try:
         for each in kept:
             os.set_inheritable(each, True)
-        os.execv(sys.executable, program("--resume", str(fd)))
+        os.execv(sys.executable, program.command("--resume", str(fd)))
     except BaseException:
         for each in kept:
             os.set_inheritable(each, False)

@@ -17,6 +17,7 @@ import attrs
 
 from cspd import __version__
 from cspd.errors import CspError
+from cspd.keeper.ending import Ending
 from cspd.keeper.exchange import Exchange, agent_fields
 from cspd.keeper.holdings import Holdings
 from cspd.keeper.peers import Peer, Peers
@@ -39,6 +40,7 @@ from cspd.keeper.spawn import (
     wait_end,
 )
 from cspd.keeper.succession import Succession
+from cspd.keeper.vigil import Vigil
 from cspd.listening import listening_socket
 from cspd.paths import Paths
 from cspd.sd import Service
@@ -50,7 +52,6 @@ LONELY_SEC = 60.0  # a keeper that cspd started, without agents and without cspd
 # For the sidecar of an ended agent to say goodbye to its clients: at our own end, and while others wait for us.
 CLOSE_SEC = 2.0
 RELEASE_SEC = 0.3
-KILL_AGAIN_SEC = 1.0  # should a fork have slipped through SIGKILL to a session
 LEISURE_SEC = 0.02  # nobody has asked anything for so long: cspd asks for many agents in a row
 
 
@@ -71,18 +72,23 @@ class Keeper:
     _wakeup: socket.socket = attrs.field(init=False)
     _exchange: Exchange = attrs.field(init=False)
     _succession: Succession = attrs.field(init=False)
+    _vigil: Vigil = attrs.field(init=False)
     _due: dict[str, None] = attrs.Factory(dict)  # agents whose sidecar is forked once there is nothing else to do
     _leisure: bool = False
     _forkserver: ForkServer = attrs.field(init=False)
     _timer: float | None = None
-    _ending: dict[str, float] | None = None  # agent -> when SIGKILL follows; None: not ending
+    _ending: Ending = attrs.field(init=False)
     _lonely_since: float = attrs.Factory(time.monotonic)
 
     def __attrs_post_init__(self) -> None:
+        self._ending = Ending(self.registry)
         self._peers = Peers(self._selector, self._call, self._peer_left)
-        self._exchange = Exchange(self.paths, self.registry, self._held, self._peers, self._selector, self._perform)
+        self._exchange = Exchange(
+            self.paths, self.registry, self._held, self._peers, self._selector, self._perform, self._ending
+        )
         self._forkserver = ForkServer(self._selector)
         self._succession = Succession(self._peers, self._state, self._take_signals)
+        self._vigil = Vigil(self.paths, self._selector, self.registry.awaited, self._sidecar_lost)
 
     # ------------------------------------------------------------------ the loop
 
@@ -105,15 +111,15 @@ class Keeper:
                 self._timer = None
                 self._perform(self.registry.due(now))
             self._succession.press_on(now)
-            self._press_on(now)
+            self._ending.press_on(now)
 
     def _patience(self) -> float | None:
         """Seconds until something must be looked at; None: only a descriptor can wake us."""
-        check = self._succession.deadline
-        deadlines = [at for at in (self._timer, check, *(self._ending or {}).values()) if at is not None]
+        now = time.monotonic()
+        deadlines = [at for at in (self._timer, self._succession.deadline) if at is not None]
+        deadlines += self._ending.deadlines(now)
         if self._forkserver.sock is None or (self._due and self._forkserver.ready):
-            at = time.monotonic() + (0.0 if self._leisure else LEISURE_SEC)
-            deadlines.append(max(at, self._forkserver.start_at))
+            deadlines.append(max(now + (0.0 if self._leisure else LEISURE_SEC), self._forkserver.start_at))
         if self._lonely():
             deadlines.append(self._lonely_since + LONELY_SEC)
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
@@ -133,8 +139,8 @@ class Keeper:
         self._lonely_since = time.monotonic()
 
     def _done(self) -> bool:
-        if self._ending is not None:
-            return not self.registry.living()
+        if self._ending.under_way:
+            return self._ending.over(time.monotonic())
         return self._lonely() and time.monotonic() >= self._lonely_since + LONELY_SEC
 
     def _signals(self, _wakeup: Any, _mask: int) -> None:
@@ -149,7 +155,7 @@ class Keeper:
             numbers = b""
         if signal.SIGTERM in numbers or signal.SIGINT in numbers:
             self.end()
-        return self._ending is not None
+        return self._ending.under_way
 
     def _reap(self) -> None:
         while True:
@@ -161,6 +167,13 @@ class Keeper:
                 return
             self._succession.reaped(pid, exit_status(status))
             self._perform(self.registry.reaped(pid, exit_status(status), time.monotonic(), time.time()))
+
+    def find_sidecars(self) -> None:
+        """Those that a killed keeper has left."""
+        self._vigil.find()
+
+    def _sidecar_lost(self, name: str) -> None:
+        self._peers.tell({"event": "sidecar-lost", "name": name})
 
     # ------------------------------------------------------------------ commands of the registry
 
@@ -213,26 +226,9 @@ class Keeper:
     # ------------------------------------------------------------------ the end
 
     def end(self) -> None:
-        """Stop every agent, the latest first: its stop signal, after its timeout SIGKILL to the whole session."""
-        if self._ending is not None:
-            return
-        self._ending = {}
-        for agent in self.registry.living():
-            self._ending[agent.name] = time.monotonic() + agent.stop_timeout_sec
-            stop(agent.pid, agent.stop_signal)
-        patience = max((at - time.monotonic() for at in self._ending.values()), default=0.0)
-        self.manager.stopping(patience + CLOSE_SEC * (len(self._ending) + 1) + KILL_AGAIN_SEC)
-
-    def _press_on(self, now: float) -> None:
-        if self._ending is None:
-            return
-        for name, at in list(self._ending.items()):
-            agent = self.registry.agents.get(name)
-            if agent is None or agent.exited is not None:
-                del self._ending[name]
-            elif at <= now:
-                signal_session(agent.pid, signal.SIGKILL)
-                self._ending[name] = now + KILL_AGAIN_SEC
+        if not self._ending.under_way:
+            longest_sec = self._ending.begin()
+            self.manager.stopping(longest_sec + CLOSE_SEC * (len(self.registry.living()) + 1))
 
     def close(self) -> None:
         self._forkserver.close()
@@ -288,6 +284,7 @@ class Keeper:
         if asked is not None:
             self._forkserver.prepare()  # the sidecars are replaced next: then none is missed for long
             self._peers.answer(peers[asked[0]], asked[1], self._about())
+        self._vigil.go_on()
 
     # ------------------------------------------------------------------ requests
 
@@ -296,7 +293,7 @@ class Keeper:
             case "hello":
                 check_protocol(request["protocol"], "cspd")
                 peer.subscriber = True
-                return {**self._about(), **self.registry.record()}
+                return {**self._about(), **self.registry.record(), "tells_lost": True}
             case "list":
                 return self.registry.record()
             case "spawn":
@@ -330,7 +327,7 @@ class Keeper:
         before = self.registry.agents.get(name)
         if before is not None and before.exited is None:
             raise CspError("already-running", f"agent: {name}: runs already as process {before.pid}")
-        if self._ending is not None:
+        if self._ending.under_way:
             raise CspError("ending", "keeper: it is ending: no agent is started any more")
         if name not in self._held.listeners:
             self._held.listeners[name] = listening_socket(self.paths.agent_socket(name))

@@ -14,7 +14,8 @@ def start_keeper(paths: Paths) -> int:
     """-> its pid: a child, in a session of its own."""
     argv = [sys.executable, "-P", "-m", "cspd.keeper.main", "--by-cspd"]
     env = {**os.environ, "XDG_RUNTIME_DIR": str(paths.runtime.parent)}
-    return os.posix_spawn(sys.executable, argv, env, setsid=True)
+    # The signals that cspd holds back are not meant for it.
+    return os.posix_spawn(sys.executable, argv, env, setsid=True, setsigmask=())
 
 
 def keeper_listens(paths: Paths) -> bool:

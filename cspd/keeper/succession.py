@@ -34,7 +34,7 @@ class Succession:
         if self.ending() or self.check is not None:
             why = "it is ending" if self.check is None else "that is under way already"
             raise CspError("busy", f"keeper: {why}: it is not replaced", "try again later")
-        self.check = reexec.start_check(self.state(), time.monotonic() + reexec.CHECK_SEC)
+        self.check = reexec.start_check(reexec.KEEPER, self.state(), time.monotonic() + reexec.CHECK_SEC)
         self.asked = (peer, id)
         return Later()
 
@@ -64,7 +64,7 @@ class Succession:
             if self.ending():
                 return CspError("busy", "keeper: it is ending: it is not replaced")
             state = self.state()
-            reexec.become(state, state["kept"])
+            reexec.become(reexec.KEEPER, state, state["kept"])
         except OSError as exc:
             return CspError("not-replaced", f"keeper: {exc}", "the running version goes on")
         finally:

@@ -42,6 +42,9 @@ class Vault:
     paths: Paths
     _held: dict[str, Duplicate] = attrs.Factory(dict)
 
+    def holds(self, name: str) -> bool:
+        return name in self._held
+
     async def fetch(self, name: str) -> None:
         """Have a duplicate of the terminal that the keeper holds now. Without one everything goes on as well."""
         try:

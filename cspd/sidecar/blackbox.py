@@ -1,4 +1,4 @@
-"""What a sidecar leaves for its successor: the screen, the output since then, and which message was being typed.
+"""What a sidecar leaves for its successor: the screen, the output since then, its settings, and what it was typing.
 
 Three files beside the agent's socket, kept as long as the terminal. Written with plain write(2): they survive SIGKILL
 of any process, which is what they are for, and need not survive the machine, whose agents are gone then anyway.
@@ -67,6 +67,8 @@ class BlackBox:
     _ledger_size: int = 0
     _complained: bool = False
     draft: bool = False  # does an unsent line of a person stand in the input?
+    settings: dict[str, Any] | None = None  # what cspd last said; a reload changes what the keeper was given
+    recorded: int | None = None  # the count of output that is safe in a recording
 
     def recover(self) -> Remains | None:
         """What the sidecar before left, or None. What its readers died of again and again is not read once more."""
@@ -168,16 +170,53 @@ class BlackBox:
         for line in lines:
             try:
                 entry = json.loads(line)
-                if "draft" in entry:
-                    self.draft = entry["draft"] is True
+                if self._recall(entry):
                     continue
                 last.pop(entry["message_id"], None)
                 last[entry["message_id"]] = entry
             except (ValueError, TypeError, KeyError):
                 continue  # torn by a death in the middle of a write; the entry before it stands
         kept = list(last.values())[-LEDGER_KEPT:]
-        self._rewrite_ledger([*kept, {"draft": self.draft}])
+        self._rewrite_ledger([*kept, *self._to_recall()])
         return kept
+
+    def _recall(self, entry: dict[str, Any]) -> bool:
+        """Is it no message's, but something that is known of the agent? Then it is known again."""
+        match entry:
+            case {"draft": bool(draft)}:
+                self.draft = draft
+            case {"settings": dict(settings)}:
+                self.settings = settings
+            case {"recorded": int(count)}:
+                self.recorded = count
+            case _:
+                return False
+        return True
+
+    def _to_recall(self) -> list[dict[str, Any]]:
+        known = {"draft": self.draft, "settings": self.settings, "recorded": self.recorded}
+        return [{key: value} for key, value in known.items() if value is not None]
+
+    def note_settings(self, settings: dict[str, Any]) -> None:
+        """A successor goes on with them, though cspd may be away."""
+        if settings != self.settings:
+            self.settings = settings
+            self.record({"settings": settings})
+
+    @property
+    def count(self) -> int:
+        """Bytes of output so far."""
+        return self._count
+
+    def note_recorded(self, count: int) -> None:
+        """A successor records what came after that."""
+        if count != self.recorded:
+            self.recorded = count
+            self.record({"recorded": count})
+
+    def unrecorded(self, journal: bytes) -> int:
+        """So many bytes at the end of the journal are in no recording."""
+        return 0 if self.recorded is None else max(0, min(self._count - self.recorded, len(journal)))
 
     def note_draft(self, draft: bool) -> None:
         """Before the keys reach the program: a successor must not type over what it did not see being typed."""

@@ -1,7 +1,8 @@
 """The sidecar behind `cspctl run`: forks the agent itself, serves it as any sidecar does, and ends with it.
 
 `python -m cspd.sidecar.foreground FD`: on that socket come the request, the answer to it, and how the agent ended. When
-the other side closes it, the person's terminal is gone: then the agent is hung up, as any terminal does it.
+the other side closes it, the person's terminal is gone: then the agent is hung up, as any terminal does it. (--check FD
+and --resume FD: of `inplace`.)
 """
 
 import json
@@ -20,19 +21,21 @@ from typing import Any
 import attrs
 import trio
 
+from cspd import __version__
 from cspd.config import Invalid, UnitConfig, default_profile
 from cspd.errors import CspError, nearest
 from cspd.keeper.signals import session_members
 from cspd.keeper.spawn import become_subreaper, exit_status, set_process_name, spawn_agent
 from cspd.paths import Paths
 from cspd.profiles.find import profile_texts
+from cspd.sidecar import inplace
 from cspd.sidecar.gateway import GatewayDoor
 from cspd.sidecar.guest import GuestDoor, ask_name
-from cspd.sidecar.home import Home, Listeners, claim
-from cspd.sidecar.main import Ending, build_session, live
+from cspd.sidecar.home import Home, claim
+from cspd.sidecar.main import Ending, live
 from cspd.sidecar.proxy import Proxy
+from cspd.sidecar.running import Running
 from cspd.sidecar.session import Session
-from cspd.sidecar.spool import Spool
 from cspd.unit.manager import sidecar_settings
 from cspd.unit.wiring import wired
 from cspd.wire import rpc
@@ -62,52 +65,51 @@ class Request:
     trouble: str  # why the gateway could not be asked; "" when it was
 
 
-@attrs.define
-class Running:
-    """The forked agent and what is to become its session, which needs trio's clock."""
-
-    home: Home
-    door: GuestDoor | GatewayDoor
-    spec: dict[str, Any]
-    master: int
-    listeners: Listeners
-    notices: list[str]
-
-    @property
-    def pid(self) -> int:
-        return int(self.spec["pid"])
-
-    def session(self) -> Session:
-        home = self.home
-        box, spool = home.black_box, Spool(home.spool)
-        session = build_session(self.spec, self.master, home.paths, black_box=box, door=self.door, spool=spool)
-        for notice in self.notices:
-            session.terminal.feed(f"[{notice}]\r\n".encode())
-        return session
-
-
 def main() -> None:
     set_process_name("csp-sidecar")
     become_subreaper()  # orphans of the agent stay below us: whose they are can be told
-    control = socket.socket(fileno=int(sys.argv[1]))
+    paths = Paths.from_environ(os.environ)
+    match sys.argv[1:]:
+        case ["--check", fd]:
+            return inplace.check(int(fd), paths)
+        case ["--resume", fd]:
+            running = inplace.resumed(int(fd), paths)
+            _log_to_stderr()
+            log.info("version %s has taken over", __version__)
+        case [fd]:
+            begun = begin(socket.socket(fileno=int(fd)), paths)
+            if begun is None:
+                return
+            running = begun
+    sys.exit(shell_status(run(running)))
+
+
+def begin(control: socket.socket, paths: Paths) -> Running | None:
+    """None: the person was quicker. Says what is refused, and exits."""
     line = control.makefile("rb").readline(REQUEST_MAX)
     if not line:
-        return  # the person was quicker
+        return None
     try:
-        running = start(Request(**json.loads(line)), Paths.from_environ(os.environ))
+        running = start(Request(**json.loads(line)), paths, control)
     except CspError as exc:
         _tell(control, {"error": rpc.error_object(exc)})
         sys.exit(exc.exit_status)
     home = running.home
+    _tell(control, {"name": home.name, "socket": str(home.paths.agent_socket(home.name))})
+    return running
+
+
+def run(running: Running) -> Mapping[str, Any]:
+    """Until the agent has ended, perhaps by a later version of us; -> how."""
     try:
-        _tell(control, {"name": home.name, "socket": str(home.paths.agent_socket(home.name))})
-        status = trio.run(serve, running, control)
+        while (status := trio.run(serve, running)) is None:
+            log.error("not replaced: %s: the running version goes on", inplace.become(running))
     finally:
-        home.leave()
-    sys.exit(shell_status(status))
+        running.home.leave()
+    return status
 
 
-def start(request: Request, paths: Paths) -> Running:
+def start(request: Request, paths: Paths, control: socket.socket) -> Running:
     """Everything that can be refused, before the terminal is taken. Raises CspError, and then nothing is left."""
     config = checked(request, paths)
     home = claim(config.name, paths, inside=request.inside)
@@ -139,7 +141,8 @@ def start(request: Request, paths: Paths) -> Running:
         "settings": sidecar_settings(config),
     }
     os.close(terminal.pidfd)  # it is our own child: no other process gets its number before we have reaped it
-    return Running(home, door, spec, terminal.master, listeners, notices(config.name, request.name, trouble))
+    said = notices(config.name, request.name, trouble)
+    return Running(home, door, spec, terminal.master, listeners, control, said)
 
 
 def gateway_door(request: Request, home: Home, told: Mapping[str, Any]) -> GatewayDoor | None:
@@ -188,31 +191,41 @@ def _log_to(home: Home) -> None:
     fd = os.open(home.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
     os.dup2(fd, 2)
     os.close(fd)
+    _log_to_stderr()
+
+
+def _log_to_stderr() -> None:
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", level=logging.INFO, force=True)
 
 
-async def serve(running: Running, control: socket.socket) -> dict[str, Any]:
-    """Until the agent has ended; -> how."""
-    session, ending = running.session(), Ending()
+async def serve(running: Running) -> dict[str, Any] | None:
+    """Until the agent has ended; -> how. None: the installed version shall go on."""
+    session, ending, trial = running.session(), Ending(), inplace.Trial(running)
+    session.renewal.check = trial.check
+    if running.exited is not None:  # the version before us has reaped it
+        _tell(running.control, {"ended": running.exited})
+        ending.tell(running.exited)
     session.start()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(reap, session, control, ending)
-        nursery.start_soon(guard_terminal, running, control)
+        nursery.start_soon(reap, running, session, ending, trial)
+        nursery.start_soon(guard_terminal, running)
         if running.listeners.voice is not None:
             nursery.start_soon(Proxy(session, lambda: running.door.name).serve, running.listeners.voice)
-        await live(session, running.listeners.attach.fileno(), ending)
+        ended = await live(session, running.listeners.attach.fileno(), ending)
         nursery.cancel_scope.cancel()
-    return ending.status or {}
+    return (ending.status or {}) if ended else None
 
 
-async def reap(session: Session, control: socket.socket, ending: Ending) -> None:
+async def reap(running: Running, session: Session, ending: Ending, trial: inplace.Trial) -> None:
     """The agent is our child, and so are its orphans, which end without a word."""
     with trio.open_signal_receiver(signal.SIGCHLD) as signals:
         while True:
             for child, status in _ended_children():
-                if child == session.pid:
-                    await _first_terminal(session, control)
-                    _tell(control, {"ended": status})
+                trial.reaped(child, status)
+                if child == running.pid:
+                    running.exited = status
+                    await _first_terminal(session, running.control)
+                    _tell(running.control, {"ended": status})
                     ending.tell(status)
             await anext(signals)
 
@@ -233,9 +246,9 @@ def _ended_children() -> Iterator[tuple[int, dict[str, Any]]]:
         pass  # none is left
 
 
-async def guard_terminal(running: Running, control: socket.socket) -> None:
+async def guard_terminal(running: Running) -> None:
     """Nothing more is said to us on this socket: what can be read is its end."""
-    await trio.lowlevel.wait_readable(control)
+    await trio.lowlevel.wait_readable(running.control)
     log.info("the terminal is gone: hanging up")
     pid = running.pid
     for number, pause in ((signal.SIGHUP, HANGUP_SEC), (signal.SIGKILL, 0.0)):

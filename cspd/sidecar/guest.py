@@ -24,25 +24,38 @@ class GuestDoor:
     room: str
     capabilities: Mapping[str, Any]
     retry_max_sec: float = RETRY_MAX_SEC
-    _known: bool = False
+    known: bool = False
+
+    def to_plain(self) -> dict[str, Any]:
+        """For the version after us."""
+        return {
+            **attrs.asdict(self, recurse=False),
+            "socket": str(self.socket),
+            "capabilities": dict(self.capabilities),
+        }
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> "GuestDoor":
+        known = {field.name: plain[field.name] for field in attrs.fields(cls) if field.name in plain}
+        return cls(**{**known, "socket": Path(plain["socket"])})
 
     async def connect(self) -> LineStream:
         return await connect(self.socket)
 
     async def enter(self, peer: RpcPeer, introduction: dict[str, Any]) -> dict[str, Any]:
         """Also after a restart of cspd, which still knows us, unless the person has removed us meanwhile."""
-        if not self._known:
+        if not self.known:
             await self.register(peer)
         try:
-            return await hello(peer, {**introduction, "name": self.name})
+            return await hello(peer, {**introduction, "name": self.name, "in_place": True})
         except CspError as exc:
-            self._known = self._known and exc.code != "no-such-agent"  # then the next time begins from the start
+            self.known = self.known and exc.code != "no-such-agent"  # then the next time begins from the start
             raise
 
     async def register(self, peer: RpcPeer) -> None:
         told = {"name": self.name, "room": self.room, "capabilities": dict(self.capabilities), "resume": True}
         self.name = (await peer.call("agent.register", told))["name"]
-        self._known = True
+        self.known = True
 
 
 async def ask_name(door: GuestDoor) -> str:

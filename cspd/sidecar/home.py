@@ -35,7 +35,7 @@ class Home:
 
     name: str
     paths: Paths
-    _lock: int
+    lock: int  # its descriptor
 
     @property
     def directory(self) -> Path:
@@ -74,7 +74,7 @@ class Home:
         """Ledger and spool stay."""
         for path in (self.paths.agent_socket(self.name), self.voice, *self.black_box[:2]):
             path.unlink(missing_ok=True)
-        os.close(self._lock)
+        os.close(self.lock)
 
 
 def claim(wanted: str, paths: Paths, *, inside: str = "") -> Home:
@@ -105,7 +105,7 @@ def _try(name: str, paths: Paths) -> Home | None:
     if paths.unit_file(name).exists() or _answers(paths.agent_socket(name)):
         return None  # a unit, or one whose file has just gone
     make_private_dir(paths.run_dir(name))
-    lock = os.open(paths.run_dir(name) / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(paths.run_lock(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

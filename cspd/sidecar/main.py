@@ -25,7 +25,7 @@ from cspd.sidecar.blackbox import BlackBox, Remains
 from cspd.sidecar.emulation import Emulation
 from cspd.sidecar.link import Door, UnitDoor
 from cspd.sidecar.pump import Pump
-from cspd.sidecar.recorder import Files, Recorder
+from cspd.sidecar.recorder import Files, Recorder, Wish
 from cspd.sidecar.session import Session
 from cspd.sidecar.spool import Spool
 from cspd.sidecar.terminal import Terminal
@@ -133,10 +133,21 @@ def build_session(
     name, incarnation = spec["name"], spec["incarnation"]
     box = BlackBox(*(black_box or paths.black_box(name)), incarnation, spec["pid"])
     rows, columns = pty.get_size(master)
-    remains = box.recover()
-    terminal = restored_terminal(remains, incarnation, columns, rows, spec["scrollback_lines"])
-    box.begin(terminal.snapshot())
+    remains, ledger = box.recover(), box.recover_ledger()
+    restored = remains is not None and remains.incarnation == incarnation
+    settings = spec["settings"]
+    if restored and box.settings is not None:
+        settings = {**box.settings, "profile": settings["profile"]}
+    terminal, tail = restored_terminal(remains, incarnation, spec["scrollback_lines"], box, (columns, rows))
     emulation, pump = Emulation(terminal), Pump()
+    recorder = Recorder(name, emulation, Files(paths.recordings_dir(name)), box, Wish.of(settings) or Wish())
+    if tail:
+        recorder.output(tail)
+        terminal.feed(tail)
+    if (terminal.columns, terminal.rows) != (columns, rows):
+        terminal.resize(columns, rows)
+        recorder.resized()
+    box.begin(terminal.snapshot())
     return Session(
         name=name,
         pid=spec["pid"],
@@ -144,35 +155,39 @@ def build_session(
         master=master,
         emulation=emulation,
         box=box,
-        recorder=Recorder(name, emulation, Files(paths.recordings_dir(name))),
-        profile=find_profile(spec["settings"]["profile"], paths),
-        settings=spec["settings"],
+        ledger=ledger,
+        recorder=recorder,
+        profile=find_profile(settings["profile"], paths),
+        settings=settings,
         scrollback_lines=spec["scrollback_lines"],
         pump=pump,
         writer=pty.Writer(master, pump),
         control_socket=paths.control_socket,
         door=door or UnitDoor(paths.control_socket),
         spool=spool if spool is not None else Spool(),
-        restored=remains is not None and remains.incarnation == incarnation,
+        restored=restored,
     )
 
 
 def restored_terminal(
-    remains: Remains | None, incarnation: int, columns: int, rows: int, scrollback_lines: int
-) -> Terminal:
-    """The screen that the sidecar before us had; for a new incarnation with sane modes and below what was there."""
+    remains: Remains | None, incarnation: int, scrollback_lines: int, box: BlackBox, size: tuple[int, int]
+) -> tuple[Terminal, bytes]:
+    """The screen that the sidecar before us had, and its last output, which it could not record any more.
+
+    For a new incarnation with sane modes and below what was there.
+    """
     if remains is None:
-        return Terminal(columns, rows, scrollback_lines)
+        return Terminal(*size, scrollback_lines), b""
     if remains.snapshot:
         terminal = Terminal.restore(remains.snapshot, scrollback_lines)
     else:
-        terminal = Terminal(columns, rows, scrollback_lines)
-    terminal.feed(remains.journal)
+        terminal = Terminal(*size, scrollback_lines)
     if remains.incarnation != incarnation:
-        terminal.feed(RESET + b"\r\n")
-    if (terminal.columns, terminal.rows) != (columns, rows):
-        terminal.resize(columns, rows)
-    return terminal
+        terminal.feed(remains.journal + RESET + b"\r\n")
+        return terminal, b""
+    known = len(remains.journal) - box.unrecorded(remains.journal)
+    terminal.feed(remains.journal[:known])
+    return terminal, remains.journal[known:]
 
 
 async def show_to_the_end(session: Session, ending: Ending) -> None:

@@ -36,6 +36,10 @@ class Pump:
     _readers: dict[int, _Served] = attrs.Factory(dict)
     _writers: dict[int, _Served] = attrs.Factory(dict)
 
+    def close(self) -> None:
+        """When nothing is served any more."""
+        self._epoll.close()
+
     async def while_readable(self, fd: int, handle: _Handle) -> None:
         """Call `handle` each time there is something to read, or a hang-up, until it says False or raises."""
         await self._serve(self._readers, fd, handle)

@@ -9,7 +9,7 @@ import os
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import trio
@@ -23,7 +23,7 @@ from cspd.sidecar.repaint import repaint
 log = logging.getLogger("csp-sidecar")
 
 LINE_MAX = 1 << 16  # no line is longer: a piece of output with every character escaped
-FLUSH_SEC = 0.2  # between two writes: at most this much is missing after a SIGKILL, and an idle agent costs nothing
+FLUSH_SEC = 0.2  # between two writes: so much a successor may have to record, and an idle agent costs nothing
 QUEUE_MAX = 8 << 20  # bytes that a slow disk may be behind; then a gap follows, and a new file behind it
 FINISH_SEC = 2.0  # for what is queued when the agent has ended
 
@@ -102,13 +102,22 @@ def _end_whole(path: Path) -> None:
             file.truncate(size - len(tail) + tail.rfind(b"\n") + 1)
 
 
+class Journal(Protocol):
+    """Where all output is kept for a successor, and how much of it has been recorded."""
+
+    @property
+    def count(self) -> int: ...
+    def note_recorded(self, count: int) -> None: ...
+
+
 @attrs.define(eq=False)
 class Recorder:
-    """Call `output` before the emulation is given it, and run `run`."""
+    """Call `output` once the journal has it, before the emulation is given it, and run `run`."""
 
     name: str
     emulation: Emulation
     files: Files
+    journal: Journal
     _wish: Wish = Wish()
     _cast: Cast | None = None  # the file that the next line belongs to
     _room: int = 0  # bytes after which it is full
@@ -126,6 +135,8 @@ class Recorder:
         wish = Wish.of(settings)
         if wish is None or wish == self._wish:
             return
+        if wish.enabled and not self._wish.enabled:
+            self.journal.note_recorded(self.journal.count)  # what was before is not wanted
         self._wish, self._failed = wish, False
         if not wish.enabled:
             self._cast = None
@@ -195,8 +206,10 @@ class Recorder:
         """A disk that hangs holds a thread, and at most QUEUE_MAX of memory."""
         work, self._queue = self._queue, deque()
         self._writing, self._queued = self._queued, 0
+        reached = self.journal.count
         try:
             await trio.to_thread.run_sync(self._write, work, abandon_on_cancel=True)
+            self.journal.note_recorded(reached)
         except (OSError, CspError) as exc:
             why = exc.strerror if isinstance(exc, OSError) else exc.sentence
             log.error("%s: recording has stopped: %s: %s", self.name, self.files.directory, why)

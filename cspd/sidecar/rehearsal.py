@@ -95,6 +95,7 @@ async def _live(folder: Path, paths: Paths) -> None:
             await trio.sleep(LOOKS_SEC)
             ending.tell({"code": 0})
             os.close(slave)
+    session.pump.close()
     session.box.close()
     session.terminal.close()
     os.close(master)

@@ -4,6 +4,7 @@ Not in the middle of something: what is being typed is typed to its end first, a
 the successor knows it reads from the black box, as after a death.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import attrs
@@ -24,15 +25,24 @@ class Session(Protocol):
     def in_hand(self) -> str: ...
 
 
+async def _nothing() -> None:
+    """The keeper has tried the installed version before any sidecar is asked."""
+
+
 @attrs.define
 class Renewal:
-    """`due` is set when this sidecar shall end; nothing is under way at that moment."""
+    """`due` is set when this sidecar shall end; nothing is under way at that moment.
+
+    `check` raises CspError when there would be no successor.
+    """
 
     session: Session
     due: trio.Event = attrs.Factory(trio.Event)
+    check: Callable[[], Awaitable[None]] = _nothing
 
     async def ask(self) -> None:
         """Raises CspError("busy") with what has to be ended first; then it was not asked."""
+        await self.check()
         self.session.hold_back(True)
         try:
             with trio.move_on_after(WAIT_SEC):

@@ -79,6 +79,7 @@ class Session:
     control_socket: Path = attrs.field(kw_only=True)
     door: Door = attrs.field(kw_only=True)
     spool: Spool = attrs.field(factory=Spool, kw_only=True)
+    ledger: list[dict[str, Any]] = attrs.field(kw_only=True)  # the last step of each message that the box knows
     restored: bool = attrs.field(kw_only=True)  # the agent ran before us, under a sidecar that was killed
     output_count: int = attrs.field(default=0, kw_only=True)
     _decision: Decision | None = None
@@ -98,9 +99,9 @@ class Session:
     _notices: list[str] = attrs.Factory(list)  # for the attached terminals
 
     def __attrs_post_init__(self) -> None:
-        entries = self.box.recover_ledger()
         self.arbiter = Arbiter(self.profile, draft_suspected=self.restored and self.box.draft)
-        self._recovered = self.arbiter.recover((e["message_id"], e["step"], e.get("reason", "")) for e in entries)
+        self._recovered = self.arbiter.recover((e["message_id"], e["step"], e.get("reason", "")) for e in self.ledger)
+        self.box.note_settings(self.settings)
         self.voice = Voice(self.profile, Ear(rows=self.terminal.rows, fresh=not self.restored))
         self.voice.configure(self.settings)
         self.sight = Sight(self.master, self.pid, self.emulation)
@@ -113,7 +114,6 @@ class Session:
 
     def start(self) -> None:
         """Tell what became of messages that the sidecar before us had in hand, and look at the screen soon."""
-        self.recorder.take_settings(self.settings)
         self.perform(self._recovered)
         self.look_soon()
 
@@ -334,6 +334,7 @@ class Session:
         if settings["profile"] != self.settings["profile"]:
             log.info("%s: profile %s counts from the next start", self.name, settings["profile"])
         self.settings = {**settings, "profile": self.settings["profile"]}
+        self.box.note_settings(self.settings)
         self.recorder.take_settings(settings)
         self.voice.configure(self.settings)
 

@@ -47,7 +47,7 @@ PRIVATE_ENVIRONMENT = (
     *("CSP_AGENT", "CSP_ROOM", "CSP_SOCKET"),
 )
 BRING_AGAIN_SEC = 0.1
-ADOPTION_SEC = 30.0  # for a sidecar that is known to live to find a new keeper; on a busy machine some seconds
+ADOPTION_SEC = 30.0  # for a sidecar that lives to find a new keeper; on a busy machine that takes some seconds
 
 
 def agent_environment(config: UnitConfig, control_socket: str) -> dict[str, str]:
@@ -74,6 +74,7 @@ class Manager:
     _nursery: trio.Nursery | None = None
     _ending: bool = False
     _lists: int = 0
+    _tells_lost: bool = False  # the keeper says when a sidecar that is awaited has ended; older ones do not
 
     def __attrs_post_init__(self) -> None:
         self.vault = Vault(self.paths)
@@ -137,11 +138,22 @@ class Manager:
         while name not in self._held:
             lists, brought = self._lists, self._awaited.get(name)
             if brought is not None:
-                with trio.move_on_after(ADOPTION_SEC):
-                    await brought.wait()
+                await self._wait_sidecar(name, brought)
             await self.keeper.wait_up()
             if lists == self._lists:
                 return
+
+    async def _wait_sidecar(self, name: str, brought: trio.Event) -> None:
+        """Until it has brought its terminal, has ended, or can be done without because we hold that terminal too.
+
+        While it lives so does its agent, and must not be started a second time.
+        """
+        with trio.move_on_after(ADOPTION_SEC):
+            return await brought.wait()
+        if self._tells_lost and not self.vault.holds(name):
+            about_it = about(agent=name)
+            log.warning("%s: its sidecar lives, but does not come to the new keeper: waiting", name, extra=about_it)
+            await brought.wait()
 
     def _compare(self, supervised: Supervised, record: dict[str, Any] | None) -> None:
         now, known = trio.current_time(), supervised.incarnation
@@ -186,7 +198,10 @@ class Manager:
         """The whole state, after each connect; from the second time on the keeper before was lost."""
         self._notes = told["notes"]
         self._held = {record["name"]: record for record in told["agents"]}
+        for event in self._awaited.values():
+            event.set()  # whom the keeper before has waited for counts no longer
         self._awaited = {name: trio.Event() for name in told.get("awaited", ())}
+        self._tells_lost = told.get("tells_lost") is True
         self._lists += 1
         if self._lists > 1 and self._nursery is not None:
             for supervised in self.units.values():
@@ -237,12 +252,12 @@ class Manager:
                     self._nursery.start_soon(self._release, name)
             case "agent-adopted":
                 self._held[name] = event
-                brought = self._awaited.get(name)
-                if brought is not None and not brought.is_set():
-                    brought.set()
+                self._awaited_no_more(name)
                 if supervised is not None:  # however late it comes: what lives is the truth
                     self._compare(supervised, event)
                 self._fetch(name)
+            case "sidecar-lost":
+                self._awaited_no_more(name)
             case "sidecar-started" if supervised is not None:
                 self._note_sidecar(name, event["pid"])
                 supervised.sidecar_pid = event["pid"]
@@ -255,6 +270,10 @@ class Manager:
                 if event["status"] not in ({"code": 0}, {"code": GIVES_WAY}):
                     about_it = about(agent=name)
                     log.warning("%s: sidecar %s ended: %s", name, event["pid"], event["status"], extra=about_it)
+
+    def _awaited_no_more(self, name: str) -> None:
+        if name in self._awaited:
+            self._awaited[name].set()
 
     def _note_sidecar(self, name: str, pid: int | None) -> None:
         """The record may be looked at again later."""

@@ -536,6 +536,43 @@ async def test_a_directory_in_the_place_of_the_file_is_an_error_with_its_path(pa
     assert (error.code, str(path) in error.sentence) == ("storage", True)
 
 
+def overwrite(path: Path, at: int, size: int) -> None:
+    with open(path, "r+b") as f:
+        f.seek(at)
+        f.write(b"\xff" * size)
+
+
+@pytest.mark.parametrize("beside", ["nothing", "events"])
+async def test_what_still_waits_and_who_is_known_comes_out_of_a_damaged_file(path: Path, beside: str) -> None:
+    """As far as it is whole; what has been typed long ago stays behind."""
+    async with open_history(path) as history:
+        await say(history, "m-waits", deliveries={"bob": ("held", "busy")})
+        await say(history, "m-typed", deliveries={"bob": ("submitted", "")})
+        await history.set_member("tower", "bob", True)
+        await history.set_paused("agent", "bob", True)
+        await history.keep("turns", {"speaker": "bob"})
+    if beside == "events":
+        (root,) = on_disk(path, "select rootpage from sqlite_master where name = 'event'")[0]
+        overwrite(path, (root - 1) * 4096, 4096)
+    async with open_history(path, damaged=True) as history:
+        assert history.quarantined == path.with_name("history.db.corrupt-1")
+        assert [message.message_id for message, _ in await history.pending("bob")] == ["m-waits"]
+        assert (await history.members())["tower"] == ["bob"]
+        assert await history.paused() == {("agent", "bob")}
+        assert await history.kept() == {"turns": {"speaker": "bob"}}
+        assert ids(await history.messages(grep="hello")) == ["m-waits"]
+
+
+async def test_a_damage_that_is_found_while_it_is_used_is_told(path: Path) -> None:
+    async with open_history(path) as history:
+        await say(history, "m-1")
+        assert not history.damaged.is_set()
+        overwrite(path.with_name("history.db-wal"), 32, 1_000_000)
+        with pytest.raises(CspError, match="database"):
+            await history.messages()
+        assert history.damaged.is_set()
+
+
 def modes(directory: Path) -> dict[str, int]:
     return {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in (directory, *directory.iterdir())}
 

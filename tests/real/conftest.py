@@ -8,7 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from real.installed import Installed
 from real.instance import Instance, eventually
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installed:
+    """Ask for it before the instance, whose programs then come from this copy."""
+    made = Installed.copied(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)  # `python -m` looks there first
+    return made
 
 
 @pytest.fixture

@@ -76,9 +76,10 @@ class Instance:
         self.launch()
         eventually(self._answers, "cspd answers")
 
-    def launch(self) -> None:
+    def launch(self, *options: str) -> None:
+        command = [sys.executable, "-m", "cspd.main", *options]
         with open(self.root / "log", "ab") as log:
-            self.daemon = subprocess.Popen([sys.executable, "-m", "cspd.main"], env=self.env, stdout=log, stderr=log)
+            self.daemon = subprocess.Popen(command, env=self.env, stdout=log, stderr=log)
 
     def _answers(self) -> bool:
         """After a SIGKILL the file is still there, and for a moment perhaps what it was just forking listens on it."""

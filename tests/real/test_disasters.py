@@ -128,6 +128,40 @@ def test_a_damaged_history_is_set_aside_and_a_new_one_begun_and_that_is_said_lou
     assert "before." not in instance.ctl("history").stdout
 
 
+def damage(instance: Instance) -> None:
+    """Beneath a cspd that runs: what was written last is read no more."""
+    wal = history(instance).with_name("history.db-wal")
+    with open(wal, "r+b") as f:
+        f.seek(32)
+        f.write(b"\xff" * (wal.stat().st_size - 32))
+
+
+def test_a_history_that_is_damaged_while_cspd_runs_is_set_aside_without_a_restart(instance: Instance) -> None:
+    instance.add("l", *LISTENER)
+    instance.wait_idle("l")
+    say(instance, "l", "before.")
+    before, sidecar, pid = instance.agent("l")["pid"], sidecar_pid(instance, "l"), cspd_pid(instance)
+    with Outer([sys.executable, "-m", "cspctl", "attach", "l"], instance.env) as outer:
+        outer.until_shown("got<before.>")
+        damage(instance)
+        refused = instance.ctl("history", check=False)
+        assert refused.returncode == 1
+        assert "sets the damaged file aside and begins a new one" in refused.stderr
+        aside = history(instance).with_name("history.db.corrupt-1")
+        eventually(lambda: f"history: damaged: set aside as {aside}" in instance.log, "it is said")
+        eventually(lambda: instance.log.count("cspd: ready") == 2, "cspd is back")
+        say(instance, "l", "after.")
+        outer.until_shown("got<after.>")
+    assert aside.exists()
+    assert str(aside) in instance.ctl("status").stdout
+    assert (instance.agent("l")["pid"], sidecar_pid(instance, "l"), cspd_pid(instance)) == (before, sidecar, pid)
+    assert instance.screen("l", "--scrollback").count("got<before.>") == 1
+    damage(instance)
+    instance.ctl("history", check=False)
+    eventually(lambda: "damaged again: is the disk failing?" in instance.log, "not for ever")
+    assert instance.agent("l")["pid"] == before
+
+
 # ---------------------------------------------------------------------- descriptors
 
 
@@ -286,6 +320,15 @@ def test_how_an_agent_ended_after_the_loss_of_its_keeper_is_right_or_not_known(i
     press(instance.runtime / "agents" / "mortal.sock", b"\n")
     instance.ctl("wait", "mortal", "--for", "exited", "--timeout", "30")
     assert instance.call("agent.get", name="mortal")["exit"] in ({}, {"code": 7})
+
+
+def test_a_cspd_that_waits_for_the_service_of_its_keeper_can_be_ended(unstarted: Instance) -> None:
+    unstarted.launch("--no-keeper")
+    waiting = unstarted.daemon
+    assert waiting is not None
+    eventually(lambda: (unstarted.runtime / "cspd.sock").exists(), "it has begun")
+    os.kill(waiting.pid, signal.SIGTERM)
+    assert waiting.wait(30) == 0
 
 
 # ---------------------------------------------------------------------- idleness

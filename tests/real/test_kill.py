@@ -1,8 +1,10 @@
-"""SIGKILL of one process at a time, while agents run and a terminal is attached."""
+"""SIGKILL of one process, or of two in sequence, while agents run and a terminal is attached."""
 
+import itertools
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 from real.instance import Instance, alive, eventually
@@ -152,3 +154,78 @@ def test_keeper_and_sidecar_killed_together_lose_no_agent_and_no_screen(instance
     instance.ctl("send", "--to", "l", "--wait", "submitted", "--timeout", "30", "hello")
     instance.ctl("stop", "sh", "l")
     assert not any(alive(pid) for pid in before.values())
+
+
+def kill(instance: Instance, what: str) -> None:
+    """The one that lives now; it may be the successor of one that was killed a moment ago."""
+    if what == "cspd":
+        if instance.daemon is not None and instance.daemon.poll() is not None:
+            instance.start()
+        kill_cspd(instance)
+        return
+    found = eventually(lambda: named(instance, f"csp-{what}"), f"a {what}")
+    os.kill(found[0], signal.SIGKILL)
+
+
+def named(instance: Instance, name: str) -> list[int]:
+    out = []
+    for pid in instance.processes():
+        try:
+            if Path(f"/proc/{pid}/comm").read_text() == f"{name}\n":
+                out.append(pid)
+        except OSError:
+            continue  # ended meanwhile
+    return out
+
+
+KINDS = ("cspd", "keeper", "sidecar")
+
+
+@pytest.mark.parametrize(("first", "second"), list(itertools.product(KINDS, repeat=2)))
+def test_any_two_killed_in_sequence_cost_no_agent_and_no_message(instance: Instance, first: str, second: str) -> None:
+    instance.add("l", *LISTENER)
+    instance.wait_idle("l")
+    before = pids(instance)
+    instance.ctl("send", "--to", "l", "--wait", "submitted", "--timeout", "30", "before")
+    with Outer([sys.executable, "-m", "cspctl", "attach", "l"], instance.env) as outer:
+        outer.until_shown("got<before>")
+        kill(instance, first)
+        kill(instance, second)
+        if instance.daemon is not None and instance.daemon.poll() is not None:
+            instance.start()
+        eventually(lambda: instance.agent("l")["attached"] == 1, "the terminal is back", AT_ONCE_SEC)
+        instance.ctl("send", "--to", "l", "--wait", "submitted", "--timeout", "30", "after")
+        outer.until_shown("got<after>")
+    assert pids(instance) == before
+    assert instance.agent("l")["restarts"] == 0
+    screen = instance.screen("l", "--scrollback")
+    assert screen.count("got<before>") == screen.count("got<after>") == 1
+
+
+def test_an_end_that_is_asked_for_in_the_moment_of_a_keepers_death_ends_the_agents_too(instance: Instance) -> None:
+    before = two_agents(instance)
+    os.kill(instance.json("status")["keeper"]["pid"], signal.SIGKILL)
+    instance.stop()
+    assert not any(alive(pid) for pid in before.values())
+
+
+AT_ONCE_SEC = 10.0  # it takes half a second; a sidecar that lives is waited for three times as long
+
+
+def test_a_sidecar_that_is_killed_while_a_new_keeper_waits_for_it_is_not_waited_for(instance: Instance) -> None:
+    """It hangs when its keeper is killed, so that it cannot come, and is killed when everybody waits."""
+    before = two_agents(instance)
+    with attach(instance) as outer:
+        outer.type("echo mark-$((1+1))\r")
+        outer.until_shown("mark-2")
+        keeper, sidecar = instance.json("status")["keeper"]["pid"], instance.agent("sh")["sidecar"]["pid"]
+        os.kill(sidecar, signal.SIGSTOP)
+        os.kill(keeper, signal.SIGKILL)
+        eventually(lambda: "l: a new keeper has taken the terminal" in instance.log, "the other one has come")
+        os.kill(sidecar, signal.SIGKILL)
+        eventually(lambda: instance.agent("sh")["attached"] == 1, "the terminal is back", AT_ONCE_SEC)
+        outer.type("echo on-$((1+1))\r")
+        outer.until_shown("on-2")
+        assert "mark-2" in outer.screen()
+    assert pids(instance) == before
+    assert [agent["restarts"] for agent in instance.json("list")] == [0, 0]

@@ -2,13 +2,15 @@
 
 import json
 import os
+import re
 import signal
 import sys
 import termios
 from pathlib import Path
 
 import pytest
-from real.instance import Instance, eventually
+from real.installed import Installed
+from real.instance import Instance, alive, eventually
 from real.outer import Outer
 
 pytestmark = pytest.mark.real
@@ -78,6 +80,57 @@ def test_a_new_sidecar_begins_a_new_file_and_both_are_whole(instance: Instance) 
     first, second = casts(instance)
     assert "second-2" not in text_of(first)
     assert "first-2" in text_of(second)  # on the screen with which it begins
+
+
+FAST = "import itertools, time\nfor n in itertools.count(): print(f'line-{n}.', flush=True); time.sleep(0.001)"
+
+
+def numbers_in(path: Path) -> list[int]:
+    return [int(number) for number in re.findall(r"line-(\d+)\.", text_of(path))]
+
+
+def written(instance: Instance) -> list[Path]:
+    """Those that say something; the last may just be written."""
+    return [path for path in casts(instance) if "line-" in path.read_text()]
+
+
+def assert_without_hole(instance: Instance) -> None:
+    """Each file begins with the screen, so that lines may be in two of them."""
+    numbers = {number for path in casts(instance) for number in numbers_in(path)}
+    assert numbers == set(range(min(numbers), max(numbers) + 1))
+
+
+def test_a_recording_has_no_hole_where_a_sidecar_was_killed_and_cspd_is_away(instance: Instance) -> None:
+    """What its successor must know was said by a reload, after the agent had started."""
+    instance.add("a", sys.executable, "-c", FAST)
+    record(instance, "a", "keep_files = 20")
+    eventually(lambda: written(instance), "it is recorded")
+    assert instance.daemon is not None
+    instance.daemon.kill()
+    instance.daemon.wait()
+    for files in (2, 3, 4):
+        (sidecar,) = [p for p in instance.processes() if Path(f"/proc/{p}/comm").read_text() == "csp-sidecar\n"]
+        os.kill(sidecar, signal.SIGKILL)
+        eventually(lambda files=files: len(written(instance)) == files, "a new file")
+    instance.start()
+    instance.ctl("stop", "a")
+    assert_without_hole(instance)
+
+
+def test_what_an_agent_says_last_is_on_disk_when_its_sidecar_has_ended(
+    installed: Installed, unstarted: Instance
+) -> None:
+    """Also when the next write would not be due for long."""
+    installed.change("cspd/sidecar/recorder.py", "\nFLUSH_SEC = 1000.0\n")
+    unstarted.start()
+    unstarted.add("a", *SHELL, options=("--restart", "no"))
+    record(unstarted, "a")
+    unstarted.wait_idle("a")
+    sidecar = unstarted.agent("a")["sidecar"]["pid"]
+    unstarted.ctl("send", "--to", "a", "printf 'line-%d.\\n' $(seq 0 5000); exit")
+    eventually(lambda: not alive(sidecar), "its sidecar has ended", 60)
+    assert numbers_in(casts(unstarted)[-1])[-1] == 5000
+    assert_without_hole(unstarted)
 
 
 def test_a_directory_that_cannot_be_written_costs_a_line_in_the_log_and_nothing_else(instance: Instance) -> None:

@@ -12,20 +12,12 @@ from real.installed import Installed
 from real.instance import Instance, alive, eventually
 from real.outer import Outer
 from real.test_gateway import configure, room_token, websocket
-from real.test_recording import casts, record, text_of
+from real.test_recording import FAST, assert_without_hole, casts, numbers_in, record, written
 from real.test_run import run, wait_running
 
 pytestmark = pytest.mark.real
 
 LISTENER = ("bash", "--norc", "-c", 'trap : INT; while IFS= read -r -p "> " line; do printf "got<%s>\\n" "$line"; done')
-
-
-@pytest.fixture
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installed:
-    made = Installed.copied(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.chdir(tmp_path)  # `python -m` looks there first
-    return made
 
 
 @pytest.fixture
@@ -150,6 +142,32 @@ def test_a_keeper_that_took_over_ends_with_its_agents(upgradable: Instance) -> N
     eventually(lambda: not any(alive(pid) for pid in before.values()), "cspd, keeper and agent have ended")
 
 
+HALT_AT_EXEC = """
+import os, sys, time
+if "cspd.main" in sys.orig_argv and "--resume" in sys.orig_argv:
+    open({mark!r}, "w").close()
+    while os.path.exists({mark!r}):
+        time.sleep(0.01)
+"""
+
+
+def test_a_signal_in_the_moment_of_the_exec_ends_cspd_with_its_agents(
+    upgradable: Instance, installed: Installed, tmp_path: Path
+) -> None:
+    """The new version has not yet come to read signals."""
+    upgradable.add("sh", "bash", "--norc")
+    upgradable.wait_idle("sh")
+    before, mark = numbers(upgradable), tmp_path / "between"
+    installed.change("cspd/__init__.py", HALT_AT_EXEC.format(mark=str(mark)))
+    upgradable.call("daemon.reexec")
+    eventually(mark.exists, "the new version is executed")
+    os.kill(before["cspd"], signal.SIGTERM)
+    mark.unlink()
+    assert upgradable.daemon is not None
+    assert upgradable.daemon.wait(60) == 0
+    eventually(lambda: not any(alive(pid) for pid in before.values()), "cspd, keeper and agent have ended")
+
+
 def test_a_sidecar_that_types_is_replaced_after_that(upgradable: Instance, installed: Installed) -> None:
     """The program reads nothing for a while: the text stands typed, Enter is not yet proved."""
     upgradable.add("slow", "bash", "--norc", "-c", 'read -p "> " a; sleep 2; read -p "> " b; echo "got<$b>"; sleep 99')
@@ -160,21 +178,19 @@ def test_a_sidecar_that_types_is_replaced_after_that(upgradable: Instance, insta
     assert step != "unknown"
 
 
-def test_a_recording_goes_on_in_another_file_that_begins_with_the_screen(
-    upgradable: Instance, installed: Installed
-) -> None:
-    upgradable.add("a", "bash", "--norc", "-c", 'n=0; while :; do echo "line-$((n++))."; sleep 0.02; done')
-    record(upgradable, "a", "keep_files = 5")
-    eventually(lambda: casts(upgradable) and "line-30." in casts(upgradable)[0].read_text(), "it is recorded")
+def test_a_recording_goes_on_in_another_file_without_a_hole(upgradable: Instance, installed: Installed) -> None:
+    upgradable.add("a", sys.executable, "-c", FAST)
+    record(upgradable, "a", "keep_files = 20")
+    eventually(lambda: written(upgradable), "it is recorded")
     installed.upgrade("99.1")
     assert "sidecars: 1 replaced" in upgradable.ctl("reexec").stdout
-    eventually(lambda: len(casts(upgradable)) == 2 and casts(upgradable)[1].read_text().count("line-") > 40, "goes on")
+    eventually(
+        lambda: len(written(upgradable)) == 2 and casts(upgradable)[1].read_text().count("line-") > 400, "goes on"
+    )
     upgradable.ctl("stop", "a")
-    first, second = ([int(n) for n in re.findall(r"line-(\d+)\.", text_of(path))] for path in casts(upgradable))
-    assert first == sorted(set(first))
-    assert second == sorted(set(second))
-    assert len(second) > 40
-    assert second[0] > first[0]
+    for path in casts(upgradable):
+        assert numbers_in(path) == sorted(set(numbers_in(path)))
+    assert_without_hole(upgradable)
 
 
 def test_a_program_at_the_gateway_is_told_1001_and_comes_back_by_its_cursor(
@@ -204,13 +220,18 @@ def test_a_program_at_the_gateway_is_told_1001_and_comes_back_by_its_cursor(
     assert versions(upgradable) == ("99.1", "99.1")
 
 
-def test_a_guest_comes_back_with_the_sidecar_that_it_has(upgradable: Instance, installed: Installed) -> None:
+def test_the_sidecar_of_a_guest_is_replaced_in_its_own_process(upgradable: Instance, installed: Installed) -> None:
     with run(upgradable, "--name", "g", "--", *LISTENER) as outer:
         before = wait_running(upgradable, "g")
+        outer.until_shown(">")
+        outer.type("one\r")
+        outer.until_shown("got<one>")
         installed.upgrade("99.1")
-        assert "sidecars: 0 replaced" in upgradable.ctl("reexec").stdout
+        installed.change("cspd/sidecar/session.py", FAREWELL)
+        assert "sidecars: 1 replaced" in upgradable.ctl("reexec").stdout
         after = wait_running(upgradable, "g")
         assert (after["pid"], after["sidecar"]) == (before["pid"], before["sidecar"])
+        assert upgradable.call("agent.screen", name="g")["text"] == "of the new version"
         message_id = upgradable.call("chat.message", to="g", content="hello")["message_id"]
 
         def typed() -> bool:
@@ -220,3 +241,52 @@ def test_a_guest_comes_back_with_the_sidecar_that_it_has(upgradable: Instance, i
 
         eventually(typed, "it was typed", 60)
         outer.until_shown("got<hello>")
+        outer.type("two\r")
+        outer.until_shown("got<two>")
+        assert "got<one>" in outer.screen()
+        os.kill(before["pid"], signal.SIGTERM)  # still a child of the sidecar
+        assert outer.wait() == 128 + signal.SIGTERM
+
+
+FAREWELL = """
+answers.screen = lambda *_, **__: {"text": "of the new version"}
+"""
+
+
+def test_a_guest_goes_on_when_the_installed_version_of_its_sidecar_cannot(
+    upgradable: Instance, installed: Installed
+) -> None:
+    with run(upgradable, "--name", "g", "--", *LISTENER) as outer:
+        before = wait_running(upgradable, "g")
+        outer.until_shown(">")
+        installed.change("cspd/sidecar/inplace.py", "\nthis is no Python\n")
+        refused = upgradable.ctl("reexec", check=False)
+        assert refused.returncode == 1
+        assert "g: sidecar of `cspctl run`: the installed version cannot take over: SyntaxError" in refused.stdout
+        outer.type("one\r")
+        outer.until_shown("got<one>")
+        after = wait_running(upgradable, "g")
+        assert (after["pid"], after["sidecar"]) == (before["pid"], before["sidecar"])
+
+
+TOO_OLD = """
+_hello = hello
+async def hello(peer, introduction):
+    introduction.pop("in_place", None)
+    return await _hello(peer, introduction)
+"""
+
+
+def test_a_guest_whose_sidecar_is_too_old_is_named_and_left_alone(upgradable: Instance, installed: Installed) -> None:
+    """The first versions would end when they are asked to give way, and their agents with them."""
+    installed.change("cspd/sidecar/guest.py", TOO_OLD)
+    with run(upgradable, "--name", "g", "--", *LISTENER) as outer:
+        before = wait_running(upgradable, "g")
+        outer.until_shown(">")
+        done = upgradable.ctl("reexec", check=False)
+        assert done.returncode == 1
+        assert "g: sidecar of g: too old to be replaced" in done.stdout
+        assert "`cspctl run` it again" in done.stdout
+        assert wait_running(upgradable, "g")["pid"] == before["pid"]
+        outer.type("one\r")
+        outer.until_shown("got<one>")

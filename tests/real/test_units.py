@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -170,3 +171,37 @@ def test_the_demo_holds_a_conversation_both_ways_and_leaves_nothing_behind(insta
     lines = done.stdout.splitlines()
     assert any(line.startswith("alpha → beta: ") for line in lines)
     assert any(line.startswith("beta → alpha: ") for line in lines)
+
+
+def test_a_restart_with_a_broken_unit_file_says_that_it_took_the_old_one(instance: Instance) -> None:
+    instance.add("a", "cat")
+    right = instance.unit_file("a").read_text()
+    assert "unit file" not in instance.ctl("restart", "a").stderr
+    instance.unit_file("a").write_text("comand = ['cat']\n")
+    said = instance.ctl("restart", "a").stderr
+    assert "a: running, pid" in said
+    assert "a: unit file: agents/a.toml: comand: unknown key" in said
+    assert "what was read before counts until that is mended" in said
+    assert "Unit file: agents/a.toml: comand: unknown key" in instance.ctl("status", "a").stdout
+    eventually(lambda: "a: unit file: agents/a.toml: comand" in instance.log, "the log says so")
+    instance.unit_file("a").write_text(f"room = 'tower'\n{right}")
+    assert "has changed: it counts after `cspctl reload`" in instance.ctl("restart", "a").stderr
+    instance.ctl("reload")
+    assert "Unit file" not in instance.ctl("status", "a").stdout
+    assert "unit file" not in instance.ctl("restart", "a").stderr
+    instance.unit_file("a").unlink()
+    assert "is gone" in instance.ctl("restart", "a").stderr
+
+
+def test_an_agent_that_restarts_by_itself_with_a_broken_unit_file_is_an_event(instance: Instance) -> None:
+    instance.add("a", "cat")
+    with subprocess.Popen(
+        [sys.executable, "-m", "cspctl", "watch", "--since", "0"], env=instance.env, stdout=subprocess.PIPE, text=True
+    ) as watch:
+        assert watch.stdout is not None
+        instance.unit_file("a").write_text("command = 5\n")
+        os.kill(instance.agent("a")["pid"], signal.SIGKILL)
+        for line in watch.stdout:
+            if "a: unit file: agents/a.toml: command: " in line:
+                break
+        watch.terminate()

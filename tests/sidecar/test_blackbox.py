@@ -273,3 +273,37 @@ def test_output_that_is_not_in_the_snapshot_is_read_from_the_journal(tmp_path: P
     remains = box_in(tmp_path).recover()
     assert remains is not None
     assert (remains.snapshot, remains.journal) == (b"SNAPSHOT of seen>", b"not yet>later>")
+
+
+def test_settings_and_how_much_is_recorded_are_known_to_all_who_follow(tmp_path: Path) -> None:
+    box = box_in(tmp_path)
+    box.recover_ledger()
+    assert (box.settings, box.recorded) == (None, None)
+    for count in (3, 3, 8):
+        box.note_recorded(count)
+        box.note_settings({"room": "lobby", "record": {"enabled": True}})
+    box.record(entry("a", "typing"))
+    for _ in range(2):
+        box = box_in(tmp_path)
+        assert box.recover_ledger() == [entry("a", "typing")]
+        assert (box.settings, box.recorded) == ({"room": "lobby", "record": {"enabled": True}}, 8)
+    assert (tmp_path / "bob.ledger").read_bytes().count(b"settings") == 1
+
+
+@pytest.mark.parametrize(("recorded", "rest"), [(None, b""), (0, b"ello world"), (6, b"world"), (11, b""), (99, b"")])
+def test_the_end_of_the_journal_that_is_in_no_recording(tmp_path: Path, recorded: int | None, rest: bytes) -> None:
+    """The snapshot already has the first letter."""
+    box = box_in(tmp_path)
+    box.recover()
+    box.begin(b"")
+    box.append(b"h")
+    box.save(b"screen")
+    box.append(b"ello world")
+    box.recover_ledger()
+    if recorded is not None:
+        box.note_recorded(recorded)
+    box = box_in(tmp_path)
+    remains = box.recover()
+    box.recover_ledger()
+    assert remains is not None
+    assert remains.journal[len(remains.journal) - box.unrecorded(remains.journal) :] == rest

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio
 
@@ -22,6 +23,15 @@ ON = {"record": {"enabled": True, "max_bytes": 65_536, "keep_files": 3, "input":
 OFF = {"record": {"enabled": False}}
 
 
+@attrs.define
+class Journal:
+    count: int = 0
+    recorded: int | None = None
+
+    def note_recorded(self, count: int) -> None:
+        self.recorded = count
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     return tmp_path / "csp" / "recordings" / "a"
@@ -30,7 +40,7 @@ def directory(tmp_path: Path) -> Path:
 @pytest.fixture
 async def recorder(directory: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Recorder]:
     monkeypatch.setattr(module, "FLUSH_SEC", 0.001)
-    made = Recorder("a", Emulation(Terminal(80, 24, 100)), Files(directory))
+    made = Recorder("a", Emulation(Terminal(80, 24, 100)), Files(directory), Journal())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(made.run)
         with trio.fail_after(60):
@@ -231,3 +241,27 @@ async def test_a_disk_that_is_behind_costs_a_gap_and_no_memory(
     assert "line 999" not in text_of(first)
     assert "line 999" in text_of(second)  # on its first screen
     assert text_of(second).endswith("after")
+
+
+async def test_what_is_on_disk_is_noted_and_nothing_else(
+    recorder: Recorder, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = recorder.journal
+    assert isinstance(journal, Journal)
+    journal.count = 100  # before anybody wanted a recording
+    recorder.take_settings(ON)
+    assert journal.recorded == 100
+    journal.count = 105
+    feed(recorder, b"hello")
+    assert journal.recorded == 100
+    await until(lambda: journal.recorded == 105)
+    assert text_of(casts(directory)[0]).endswith("hello")
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    journal.count = 110
+    feed(recorder, b"world")
+    await recorder.finish()
+    assert journal.recorded == 105

@@ -17,7 +17,7 @@ from cspd.errors import CspError
 from cspd.keeper.client import KeeperClient
 from cspd.paths import Paths
 from cspd.unit.machine import State
-from cspd.unit.manager import ADOPTION_SEC, Manager, _age, agent_environment
+from cspd.unit.manager import ADOPTION_SEC, BRING_AGAIN_SEC, Manager, _age, agent_environment
 from cspd.unit.supervise import Supervised
 
 pytestmark = pytest.mark.virtual_time
@@ -37,9 +37,12 @@ class FakeKeeper:
     next_pid: int = 100
     gate: trio.Event | None = None
     manager: Manager | None = None
+    tells_lost: bool = True
 
     def about(self, *awaited: str) -> dict[str, Any]:
-        return {"agents": [dict(r) for r in self.agents.values()], "notes": dict(self.notes), "awaited": list(awaited)}
+        told = {"tells_lost": True} if self.tells_lost else {}
+        agents = [dict(record) for record in self.agents.values()]
+        return {"agents": agents, "notes": dict(self.notes), "awaited": list(awaited), **told}
 
     async def call(self, op: str, **fields: Any) -> dict[str, Any]:
         name = fields["name"]
@@ -113,10 +116,10 @@ def state(manager: Manager, name: str = "bob") -> State:
     return manager.units[name].unit.state
 
 
-async def replaced(manager: Manager, keeper: FakeKeeper, *awaited: str) -> FakeKeeper:
+async def replaced(manager: Manager, keeper: FakeKeeper, *awaited: str, tells_lost: bool = True) -> FakeKeeper:
     """That keeper was killed; a new one knows nothing but whom it waits for."""
     keeper.lost, keeper.manager = True, None
-    new = FakeKeeper(manager=manager, next_pid=500)
+    new = FakeKeeper(manager=manager, next_pid=500, tells_lost=tells_lost)
     manager.keeper = cast(KeeperClient, new)
     for unit in manager.units.values():
         unit.keeper = new
@@ -356,12 +359,74 @@ async def test_an_agent_that_its_sidecar_brings_to_the_new_keeper_is_adopted(
         assert new.notes["bob"]["unit"]["state"] == "running"
 
 
-async def test_an_agent_that_nobody_brings_has_ended(autojump_clock: trio.testing.MockClock) -> None:
+async def test_an_awaited_sidecar_that_ends_is_waited_for_no_longer(autojump_clock: trio.testing.MockClock) -> None:
+    keeper = FakeKeeper()
+    async with cspd(keeper, config(autostart=True, restart=Restart(policy="no"))) as manager:
+        await replaced(manager, keeper, "bob")
+        lost_at = trio.current_time()
+        manager.keeper_event({"event": "sidecar-lost", "name": "bob"})
+        await manager.units["bob"].wait_until(lambda: state(manager) is State.FAILED)
+        assert trio.current_time() == lost_at
+
+
+async def test_what_we_hold_of_a_sidecar_that_ended_before_it_came_goes_to_the_keeper_at_once(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = FakeKeeper()
+    async with cspd(keeper, config(autostart=True)) as manager:
+        record = keeper.agents["bob"]
+        new = await replaced(manager, keeper, "bob")
+        lost_at = trio.current_time()
+
+        async def bring(name: str) -> bool:
+            new.agents[name] = record
+            new.brought(name)
+            return True
+
+        monkeypatch.setattr(type(manager.vault), "bring", lambda _, name: bring(name))
+        manager.keeper_event({"event": "sidecar-lost", "name": "bob"})
+        await trio.sleep(BRING_AGAIN_SEC)
+        await settle()
+        assert trio.current_time() - lost_at == BRING_AGAIN_SEC
+        assert (state(manager), manager.units["bob"].unit.pid) == (State.RUNNING, record["pid"])
+
+
+async def test_an_agent_whose_sidecar_lives_is_never_started_a_second_time(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """However slow the machine is."""
+    keeper = FakeKeeper()
+    bob = config(autostart=True, restart=Restart(policy="always", delay_sec=0.0))
+    async with cspd(keeper, bob) as manager:
+        record = keeper.agents["bob"]
+        new = await replaced(manager, keeper, "bob")
+        await trio.sleep(100 * ADOPTION_SEC)
+        assert (state(manager), new.agents) == (State.RUNNING, {})
+        another = await replaced(manager, new, "bob")  # that one is killed too
+        another.agents["bob"] = record
+        another.brought("bob")
+        await trio.sleep(100 * ADOPTION_SEC)
+        assert (state(manager), manager.units["bob"].unit.pid) == (State.RUNNING, record["pid"])
+        assert manager.units["bob"].incarnation == 1
+
+
+async def test_a_new_cspd_too_waits_for_a_sidecar_that_lives(autojump_clock: trio.testing.MockClock) -> None:
+    keeper = FakeKeeper()
+    async with cspd(keeper, config(autostart=True), awaited=("bob",)) as manager:
+        await trio.sleep(10 * ADOPTION_SEC)
+        assert (state(manager), keeper.agents) == (State.INACTIVE, {})
+        manager.keeper_event({"event": "sidecar-lost", "name": "bob"})
+        await manager.units["bob"].wait_until(lambda: state(manager) is State.RUNNING)
+
+
+async def test_an_older_keeper_does_not_tell_so_that_an_agent_that_nobody_brings_has_ended(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     keeper = FakeKeeper()
     bob = config(autostart=True, restart=Restart(policy="on-failure", delay_sec=1.0))
     async with cspd(keeper, bob) as manager:
         lost_at = trio.current_time()
-        new = await replaced(manager, keeper, "bob")
+        new = await replaced(manager, keeper, "bob", tells_lost=False)
         await manager.units["bob"].wait_until(lambda: state(manager) is State.BACKOFF)
         assert trio.current_time() - lost_at == ADOPTION_SEC
         await manager.units["bob"].wait_until(lambda: state(manager) is State.RUNNING)
@@ -380,7 +445,7 @@ async def test_an_agent_brought_late_is_adopted_all_the_same(autojump_clock: tri
     bob = config(autostart=True, restart=Restart(policy="on-failure", delay_sec=60.0))
     async with cspd(keeper, bob) as manager:
         record = keeper.agents["bob"]
-        new = await replaced(manager, keeper, "bob")
+        new = await replaced(manager, keeper, "bob", tells_lost=False)
         await trio.sleep(ADOPTION_SEC + 1)
         assert state(manager) is State.BACKOFF
         new.agents["bob"] = record

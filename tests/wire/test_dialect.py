@@ -106,6 +106,12 @@ async def test_cspd_understands_an_old_sidecar(tmp_path: Path, extra: dict[str, 
         assert hub.last_lines["a"][-2:] == ["hello", "$"]
 
 
+def listens(path: Path) -> bool:
+    """The file is there a moment earlier."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
 @pytest.fixture
 def keeper(tmp_path: Path) -> Iterator[Path]:
     """The socket of a living keeper."""
@@ -113,7 +119,7 @@ def keeper(tmp_path: Path) -> Iterator[Path]:
     process = subprocess.Popen([sys.executable, "-P", "-m", "cspd.keeper.main", "--by-cspd"], env=env)
     path = tmp_path / "csp" / "keeper.sock"
     try:
-        yield eventually(lambda: path if path.exists() else None, "the keeper listens")
+        yield eventually(lambda: path if listens(path) else None, "the keeper listens")
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(40)

@@ -17,22 +17,35 @@ PATIENCE_SEC = 60.0
 SETTINGS = "[Service]\nStandardOutput=append:{log}\nStandardError=inherit\n"
 
 
+ROOT = os.geteuid() == 0
+# What an ordinary user needs besides: to be root in a name space of his own, and in the one of the manager.
+AS_USER = () if ROOT else ("--user", "--map-root-user")
+ENTER = () if ROOT else ("--user", "--preserve-credentials")
+NAMESPACES = ("--mount", "--pid", "--cgroup")
+
+
 def why_not() -> str:
     """Why no user manager can be started here; "" when it can."""
     for program in ("systemctl", "unshare", "nsenter", "findmnt"):
         if shutil.which(program) is None:
             return f"{program} is not installed"
-    if os.geteuid() != 0:
-        return "namespaces for a manager of its own need root"
-    if not cgroup2():
+    group = cgroup2()
+    if group is None:
         return "no cgroup2 file system is mounted"
-    probe = subprocess.run(["unshare", "--mount", "--pid", "--fork", "--cgroup", "true"], capture_output=True)
+    if not os.access(group, os.W_OK):
+        return f"{group} is not ours to divide: try `systemd-run --user --scope -p Delegate=yes .venv/bin/pytest`"
+    probe = subprocess.run(["unshare", *AS_USER, *NAMESPACES, "--fork", "true"], capture_output=True)
     return "namespaces are not allowed here" if probe.returncode else ""
 
 
-def cgroup2() -> str:
+def cgroup2() -> Path | None:
+    """The group below which the manager's is made: for root any may be, for others the one that we are in."""
     found = subprocess.run(["findmnt", "-n", "-t", "cgroup2", "-o", "TARGET"], capture_output=True, text=True).stdout
-    return found.splitlines()[0] if found else ""
+    if not found:
+        return None
+    mounted = Path(found.splitlines()[0])
+    ours = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
+    return mounted if ROOT else mounted / ours.removeprefix("0::/")
 
 
 @attrs.define
@@ -65,7 +78,7 @@ class UserManager:
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            ["nsenter", "--target", str(self.inside), "--mount", "--pid", "--cgroup", *command],
+            ["nsenter", "--target", str(self.inside), *ENTER, *NAMESPACES, *command],
             env=self.env,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -143,7 +156,7 @@ def user_manager() -> Iterator[UserManager]:
     for folder in (root / "run", root / ".config/systemd/user"):
         folder.mkdir(parents=True, mode=0o700)
     with subprocess.Popen(
-        [str(START), str(root), cgroup2()], env=made.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [str(START), str(root), str(cgroup2()), *AS_USER], env=made.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -155,6 +168,7 @@ def user_manager() -> Iterator[UserManager]:
         finally:
             process.stdin.close()
             process.wait(PATIENCE_SEC)
+            subprocess.run(["chmod", "-R", "u+rwx", root], check=True)  # the manager makes some that nobody may enter
             shutil.rmtree(root)
 
 
