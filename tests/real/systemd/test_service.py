@@ -177,7 +177,8 @@ def _keeper_of(systemd: UserManager) -> int:
 def test_keeper_and_sidecar_killed_together_cost_no_agent(systemd: UserManager) -> None:
     start(systemd, "alice")
     before, keeper = systemd.agent_pid("alice"), systemd.pid(KEEPER)
-    sidecar = systemd.ctl("show", "alice", "-p", "sidecar.pid", "--value").stdout.strip()
+    shown = ("show", "alice", "-p", "sidecar.pid", "--value")
+    sidecar = eventually(lambda: systemd.ctl(*shown, check=False).stdout.strip(), "it has a sidecar")
     systemd.run("kill", "-KILL", sidecar, keeper)
     systemd.wait_other(KEEPER, keeper)
     eventually(lambda: _has_other_sidecar(systemd, sidecar), "another sidecar", 60)
