@@ -63,6 +63,7 @@ class Hub:
     paused: set[str] = attrs.Factory(set)
     last_lines: dict[str, list[str]] = attrs.Factory(dict)  # of agents that have ended
     _messages: dict[str, Message] = attrs.Factory(dict)  # under way: in some inbox, or their turn goes on
+    _messages_max: int = MESSAGES_MAX
     subscribers: Subscribers = attrs.Factory(Subscribers)
     # By message id, for those who wait for a step of it; gone when the last of them is.
     _waited: WeakValueDictionary[str, trio.Event] = attrs.Factory(WeakValueDictionary)
@@ -248,12 +249,14 @@ class Hub:
     def _remember(self, message: Message) -> None:
         """Until its turn has ended; messages whose turn never ends are let go when they are many."""
         self._messages[message.message_id] = message
-        if len(self._messages) <= MESSAGES_MAX:
+        if len(self._messages) <= self._messages_max:
             return
         held = {message_id for box in self.inboxes.values() for message_id in box.items}
-        for message_id in list(self._messages)[: MESSAGES_MAX // 2]:
+        for message_id in list(self._messages)[: len(self._messages) // 2]:
             if message_id not in held:
                 del self._messages[message_id]
+        # What waits stays, and is not looked at again before there is as much more: each message costs the same.
+        self._messages_max = max(MESSAGES_MAX, 2 * len(self._messages))
 
     async def wait_step(self, message_id: str, step: str) -> dict[str, Any]:
         """Until every recipient is at `step` or will never be; -> {NAME: {step, reason, ts}}."""
@@ -300,16 +303,20 @@ class Hub:
         senders: set[str] = set()
         for name, box in self.inboxes.items():
             for item in box.withheld():
-                message = self._messages[item.message_id]
-                reason = self.moderator.reason(message, name)
-                if not reason:
-                    senders.add(message.sender)
-                    expires_ts = max(item.expires_ts, time.time() + self.agents[name].expire_sec)
-                    self._perform(name, box.released(item.message_id, evidence, expires_ts))
-                elif reason != item.reason:
-                    self._perform(name, box.reported(item.message_id, "held", reason, evidence))
+                if self._reconsider(name, item, evidence):
+                    senders.add(self._messages[item.message_id].sender)
         self._expiry.set()
         return senders
+
+    def _reconsider(self, agent: str, item: Item, evidence: str) -> bool:
+        """Does this withheld message go on now?"""
+        box, reason = self.inboxes[agent], self.moderator.reason(self._messages[item.message_id], agent)
+        if not reason:
+            expires_ts = max(item.expires_ts, time.time() + self.agents[agent].expire_sec)
+            self._perform(agent, box.released(item.message_id, evidence, expires_ts))
+        elif reason != item.reason:
+            self._perform(agent, box.reported(item.message_id, "held", reason, evidence))
+        return not reason
 
     def announce(self, room: str, recipients: Sequence[str], content: str) -> str:
         """What CSP itself says to members of a room; -> the id of the message."""
@@ -387,7 +394,7 @@ class Hub:
             item = Item(message.message_id, first.step, first.reason, expires_ts=message.ts + agent.expire_sec)
             self._perform(name, box.posted(item))
             if item.withheld:
-                self.reconsider("nothing holds it any more")  # the word came while the commit ran
+                self._reconsider(name, item, "nothing holds it any more")  # the word came while the commit ran
         self._expiry.set()
 
     async def follow(
