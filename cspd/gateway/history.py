@@ -261,12 +261,9 @@ class History:
         """What still waits for `agent`, in order."""
         return await self._read(partial(schema.select_pending, agent=_clean(agent)))
 
-    async def pending_counts(self) -> dict[str, int]:
-        return await self._read(schema.select_pending_counts)
-
-    async def counts(self, room: str) -> dict[str, int]:
-        """messages, inputs, systems, pending (deliveries), last_seq."""
-        return await self._read(partial(schema.select_counts, room=_clean(room)))
+    async def tally(self) -> dict[str, int]:
+        """Room -> how many messages were said in it."""
+        return await self._read(schema.select_tally)
 
     async def members(self) -> dict[str, list[str]]:
         """Room -> its members, by name."""
@@ -374,6 +371,8 @@ def _commit_blocking(db: sqlite3.Connection, batch: Sequence[_Append[Any]]) -> N
     try:
         for append in batch:
             append.outcome = append.write(db)
+        if said := [append.outcome.seq for append in batch if isinstance(append.outcome, Accepted)]:
+            schema.finish_messages(db, min(said))
         db.execute("commit")
     except BaseException:
         if db.in_transaction:  # on a full disk SQLite has rolled back already

@@ -3,7 +3,7 @@
 Agents are members of the room in their unit file, and of those they joined. The person is in every room.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import attrs
 
@@ -122,11 +122,11 @@ class Rooms:
                 "; ".join(hints) or "`cspctl list` shows them all",
             )
 
-    def describe(self, room: str, counts: Mapping[str, int]) -> dict[str, object]:
+    def describe(self, room: str, messages: int) -> dict[str, object]:
         return {
             "room": room,
             "topic": self.topic(room),
             "members": self.members(room),
-            "messages": counts.get("messages", 0),
+            "messages": messages,
             "paused": room in self.paused,
         }

@@ -8,7 +8,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +199,18 @@ def insert_message(db: sqlite3.Connection, m: Accepted) -> Accepted | CspError:
     return m
 
 
+INDEX = "insert into message_fts(rowid, content) select seq, content from message where seq >= ?"
+# "not indexed": by seq; SQLite would go through all of the index that has them by room
+TALLY = """insert into tally select room, kind, count(*) from message not indexed where seq >= ? group by room, kind
+           on conflict(room, kind) do update set n = n + excluded.n"""
+
+
+def finish_messages(db: sqlite3.Connection, first: int) -> None:
+    """Index and count the messages from `first` on: the last thing in a transaction that has inserted some."""
+    db.execute(INDEX, (first,))
+    db.execute(TALLY, (first,))
+
+
 def insert_event(db: sqlite3.Connection, event: Event) -> Event:
     db.execute(
         "insert into event values (?, ?, ?, ?, ?, ?, ?)",
@@ -241,11 +253,19 @@ def forget(db: sqlite3.Connection, before_ts: float) -> tuple[int, int]:
             order by cursor limit ?""",
         (before_ts, FORGET_SLICE),
     ).fetchall()
-    db.executemany("delete from message where seq = ?", [(c,) for c, type_ in rows if type_ == "message"])
+    _delete_messages(db, [cursor for cursor, type_ in rows if type_ == "message"])
     db.executemany("delete from event where cursor = ?", [(c,) for c, _ in rows])
     if rows:
         db.execute("update forgotten set cursor = max(cursor, ?)", (rows[-1][0],))
     return len(rows), forgotten_cursor(db)
+
+
+def _delete_messages(db: sqlite3.Connection, seqs: Sequence[int]) -> None:
+    gone, which = "from message where seq in (select value from json_each(?))", (_dump(seqs),)
+    db.execute(f"insert into message_fts(message_fts, rowid, content) select 'delete', seq, content {gone}", which)
+    for counted in db.execute(f"select count(*), room, kind {gone} group by room, kind", which).fetchall():
+        db.execute("update tally set n = n - ? where room = ? and kind = ?", counted)
+    db.execute(f"delete {gone}", which)
 
 
 _TERMS: Mapping[str, str] = {
@@ -314,20 +334,9 @@ def select_pending(db: sqlite3.Connection, agent: str) -> list[tuple[Message, De
     return [(_message(row), Delivery(*row[9:])) for row in rows]
 
 
-def select_pending_counts(db: sqlite3.Connection) -> dict[str, int]:
-    return dict(db.execute(f"select agent, count(*) from delivery where {IS_OPEN} group by agent").fetchall())
-
-
-def select_counts(db: sqlite3.Connection, room: str) -> dict[str, int]:
-    messages, inputs, systems, last_seq, pending = db.execute(
-        f"""select count(*) filter (where kind = 'message'), count(*) filter (where kind = 'input'),
-            count(*) filter (where kind = 'system'), coalesce(max(seq), 0),
-            (select count(*) from delivery d join message m using(seq) where d.{IS_OPEN} and m.room = :room)
-            from message where room = :room""",
-        {"room": room},
-    ).fetchone()
-    kinds = {"messages": messages, "inputs": inputs, "systems": systems}
-    return {**kinds, "last_seq": last_seq, "pending": pending}
+def select_tally(db: sqlite3.Connection) -> dict[str, int]:
+    """Room -> messages in it, without a look at the messages."""
+    return dict(db.execute("select room, n from tally where kind = 'message'").fetchall())
 
 
 def select_members(db: sqlite3.Connection) -> dict[str, list[str]]:

@@ -143,11 +143,12 @@ def fill(path: Path, messages: int) -> None:
         waits = {"shell": schema.Delivery("shell", "accepted", "", ts)}
         content = " ".join(rng.choices(words, k=10))
         schema.insert_message(
-            db, schema.Accepted(seq, f"{n:020x}", "lobby", "human", "shell", content, {}, "message", ts, waits)
+            db, schema.Accepted(seq, f"{n:020x}", "lobby", "human", "shell", content, {}, ts, "message", waits)
         )
         for k, step in enumerate(("typing", "echoed", "submitted", "turn_ended"), 1):
             data = {"step": step, "reason": "", "evidence": ""}
             schema.insert_step(db, schema.Event(seq + k, ts, "delivery", "", "shell", seq, data))
+    schema.finish_messages(db, 1)
     db.execute("commit")
     db.close()
 

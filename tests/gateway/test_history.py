@@ -16,7 +16,7 @@ import trio
 
 from cspd.errors import CspError
 from cspd.gateway import history as history_module
-from cspd.gateway import tables
+from cspd.gateway import schema, tables
 from cspd.gateway.history import Accepted, Delivery, Event, History, Message, as_event, open_history
 
 pytestmark = pytest.mark.real
@@ -262,8 +262,6 @@ async def test_what_is_pending_comes_in_order_and_without_final_steps(path: Path
             ("m-2", "echoed"),
             ("m-7", "accepted"),
         ]
-        await say(history, "other", deliveries={"carol": ("held", "paused")})
-        assert await history.pending_counts() == {"bob": 3, "carol": 1}
 
 
 async def test_what_is_pending_is_found_by_the_index_of_open_deliveries(path: Path) -> None:
@@ -273,14 +271,40 @@ async def test_what_is_pending_is_found_by_the_index_of_open_deliveries(path: Pa
     assert "delivery_open" in str(on_disk(path, plan))
 
 
-async def test_a_room_is_counted_by_kind(path: Path) -> None:
+async def test_the_messages_of_each_room_are_counted(path: Path) -> None:
     async with open_history(path) as history:
+        assert await history.tally() == {}
         await say(history, "m-1")
         await say(history, "m-2", kind="input", deliveries={})
-        await say(history, "m-3", room="den")
-        counts = {"messages": 1, "inputs": 1, "systems": 0, "last_seq": 2, "pending": 1}
-        assert await history.counts("lobby") == counts
-        assert set((await history.counts("nowhere")).values()) == {0}
+        for number in range(3, 6):
+            await say(history, f"m-{number}", room="den", ts=float(number), deliveries={})
+        with pytest.raises(CspError):
+            await say(history, "m-3", room="den")
+        assert await history.tally() == {"lobby": 1, "den": 3}
+        while await history.forget(5.0):
+            pass
+        assert await history.tally() == {"lobby": 1, "den": 1}
+        assert ids(await history.messages(grep="hello")) == ["m-1", "m-5"]  # the index has forgotten them too
+    assert on_disk(path, "select count(*) from message_fts where message_fts match 'hello'") == [(2,)]
+
+
+async def test_messages_of_one_commit_are_all_found_and_counted_once(path: Path) -> None:
+    async with open_history(path) as history:
+        async with trio.open_nursery() as nursery:
+            for number in range(20):
+                nursery.start_soon(say, history, f"m-{number:02}")
+        assert history.commits < 20
+        await say(history, "later")
+        assert len(await history.messages(grep="hello")) == 21
+        assert await history.tally() == {"lobby": 21}
+
+
+@pytest.mark.parametrize("statement", [schema.INDEX, schema.TALLY])
+async def test_a_commit_looks_only_at_what_it_adds(path: Path, statement: str) -> None:
+    async with open_history(path):
+        pass
+    plan = str(on_disk(path, f"explain query plan {statement}", 7))
+    assert "SEARCH message USING INTEGER PRIMARY KEY" in plan
 
 
 async def test_a_message_is_found_by_six_characters_that_begin_only_its_id(path: Path) -> None:
