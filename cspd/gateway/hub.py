@@ -15,11 +15,12 @@ from weakref import WeakValueDictionary
 import attrs
 import trio
 
+from cspd.answer import Answer
 from cspd.errors import CspError
 from cspd.gateway import inbox
 from cspd.gateway.chain import SYSTEM
 from cspd.gateway.feed import Feed, Published, Subscribers, everything
-from cspd.gateway.history import Accepted, Event, History, Message, as_event
+from cspd.gateway.history import Accepted, Event, History, Message
 from cspd.gateway.identity import HUMAN
 from cspd.gateway.inbox import RANK, Inbox, InHand, Item
 from cspd.gateway.introduction import How
@@ -159,8 +160,8 @@ class Hub:
         meta: Mapping[str, Any] | None = None,
         reply_to: Message | None = None,
         message_id: str = "",
-    ) -> Awaitable[dict[str, Any]]:
-        """Take a message; the awaitable is done when it is on disk. Raises CspError and then nothing has happened.
+    ) -> Answer[dict[str, Any]]:
+        """Take a message; the answer comes when it is on disk. Raises CspError and then nothing has happened.
 
         `message_id`: for one that may be said again after a lost answer ("duplicate-message").
         """
@@ -173,25 +174,17 @@ class Hub:
         addressed = to if isinstance(to, str) else tuple(to)
         message = _message(route.room, sender, addressed, content, meta or {}, message_id=message_id)
         said = self.moderator.stamped(message, reply_to)
-        return self._posted(self._store(said, self.moderator.admit(said, route.recipients)), route.recipients)
 
-    def _store(self, said: Message, deliveries: Mapping[str, tuple[str, str]]) -> Awaitable[Accepted]:
-        fields = attrs.asdict(said, recurse=False, filter=lambda field, _: field.name != "seq")
-        return self.store.add_message(**fields, deliveries=deliveries)
+        def reply(stored: Accepted) -> dict[str, Any]:
+            where = {"message_id": stored.message_id, "seq": stored.seq, "room": stored.room}
+            return {**where, "recipients": list(route.recipients)}
 
-    async def _posted(self, stored: Awaitable[Accepted], recipients: Sequence[str]) -> dict[str, Any]:
-        message = await stored
-        return {
-            "message_id": message.message_id,
-            "seq": message.seq,
-            "room": message.room,
-            "recipients": list(recipients),
-        }
+        return self.store.add_message(said, self.moderator.admit(said, route.recipients)).then(reply)
 
-    def human_line(self, agent: str, text: str, message_id: str = "") -> Awaitable[Accepted]:
+    def human_line(self, agent: str, text: str, message_id: str = "") -> Answer[Accepted]:
         """What the person typed to `agent` in its terminal: everybody in the room may know, nobody gets it typed."""
         line = _message(self.rooms.home[agent], HUMAN, agent, text, kind="input", message_id=message_id)
-        return self._store(line, {})
+        return self.store.add_message(line, {})
 
     async def recall(self, message_id: str) -> None:
         """Have this message in memory again, if there is one: the cspd before us took it, its turn goes on."""
@@ -323,7 +316,7 @@ class Hub:
         to = recipients[0] if len(recipients) == 1 else tuple(recipients) or HUMAN
         said = _message(room, SYSTEM, to, content, kind="system")
         try:
-            self._store(said, dict.fromkeys(recipients, ("accepted", "")))
+            self.store.add_message(said, dict.fromkeys(recipients, ("accepted", "")))
         except CspError as exc:
             log.error("room %s: not announced: %s", room, exc)
         return said.message_id
@@ -372,14 +365,18 @@ class Hub:
     def committed(self, batch: Sequence[Event | Accepted]) -> None:
         """Called after each commit, in cursor order: only now the world may know."""
         for record in batch:
-            if isinstance(record, Accepted) and record.deliveries:
-                self._deliver(record)
-            event = as_event(record)
-            self.moderator.committed(record, self._messages.get(event.data.get("message_id", "")))
-            self.subscribers.publish(event)
-            news = self._waited.pop(event.data["message_id"], None) if event.type == "delivery" else None
-            if news is not None:
-                news.set()
+            if isinstance(record, Accepted):
+                if record.deliveries:
+                    self._deliver(record)
+                self.moderator.committed(record, None)
+            else:
+                self._noted(record)
+            self.subscribers.publish(record)
+
+    def _noted(self, event: Event) -> None:
+        self.moderator.committed(event, self._messages.get(event.data.get("message_id", "")))
+        if event.type == "delivery" and (news := self._waited.pop(event.data["message_id"], None)) is not None:
+            news.set()
 
     def _deliver(self, message: Accepted) -> None:
         self._remember(message)

@@ -15,6 +15,7 @@ from cspd.gateway.chain import SYSTEM
 from cspd.gateway.feed import Published
 from cspd.gateway.hub import Hub, new_message_id
 from cspd.gateway.introduction import introduction, membership_changed
+from cspd.gateway.records import Message
 
 log = logging.getLogger("cspd.introducer")
 
@@ -79,16 +80,7 @@ class Introducer:
 
     async def _say(self, name: str, room: str, text: str, told: Told) -> None:
         try:
-            await self.hub.store.add_message(
-                message_id=told.message_id,
-                room=room,
-                sender=SYSTEM,
-                to=name,
-                content=text,
-                meta=told.as_meta(),
-                kind="system",
-                ts=time.time(),
-                deliveries={name: ("accepted", "")},
-            )
+            said = Message(0, told.message_id, room, SYSTEM, name, text, told.as_meta(), time.time(), "system")
+            await self.hub.store.add_message(said, {name: ("accepted", "")})
         except CspError as exc:
             log.error("%s: it is not told who is in its room: %s", name, exc)

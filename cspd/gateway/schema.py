@@ -1,7 +1,7 @@
-"""What lies in history.db: records, and all SQL that writes or reads them; plain blocking SQLite.
+"""The file history.db, and the SQL that reads what is in it and lets go of it; plain blocking SQLite.
 
-Messages, steps and events share one cursor space: a message's `seq` is the cursor of its own event. When and
-in which thread something is written is decided by `history`; what a step means, by `room` and `inbox`.
+What a commit adds is `inserts`. When and in which thread something is read or written is decided by `history`; what a
+step means, by `room` and `inbox`.
 """
 
 import json
@@ -15,81 +15,16 @@ from typing import Any
 import attrs
 
 from cspd.errors import CspError
+from cspd.gateway.inserts import clean, dump, insert_event
+from cspd.gateway.records import Delivery, Event, Message, Story, message_json
 from cspd.gateway.tables import IS_OPEN, TABLES, UPGRADES, VERSION
 from cspd.paths import make_private_dir
 
 OPEN_STEPS = ("accepted", "held", "typing", "echoed")  # every other step is final
 CHECK_MAX = 256 << 20  # bytes; checking costs about 0.5 s a GB from a warm cache, too long for a restart in a second
+INT_MAX = (1 << 63) - 1
 PREFIX_MIN = 6  # characters of a message id that may stand for the whole
 FORGET_SLICE = 1000  # rows deleted in one transaction, so that appends never wait long behind retention
-
-
-@attrs.frozen
-class Delivery:
-    """Where a message stands with one recipient."""
-
-    agent: str
-    step: str
-    reason: str
-    ts: float
-
-
-@attrs.frozen
-class Message:
-    """Said in a room; `to` is as the sender gave it, `kind` is message, input (a person's line) or system."""
-
-    seq: int
-    message_id: str
-    room: str
-    sender: str
-    to: str | tuple[str, ...]
-    content: str
-    meta: Mapping[str, Any]
-    ts: float
-    kind: str
-
-
-@attrs.frozen
-class Accepted(Message):
-    """A message at the moment it went to disk, with the first delivery of every recipient."""
-
-    deliveries: Mapping[str, Delivery]
-
-
-@attrs.frozen
-class Event:
-    """Something that happened; `seq` is the message it is about."""
-
-    cursor: int
-    ts: float
-    type: str
-    room: str
-    agent: str
-    seq: int | None
-    data: Mapping[str, Any]
-
-
-Record = Event | Accepted
-Story = tuple[Message, dict[str, Delivery]]
-
-
-def message_json(m: Message, deliveries: Mapping[str, Delivery]) -> dict[str, Any]:
-    """The message as people and programs see it."""
-    to = m.to if isinstance(m.to, str) else list(m.to)
-    head = {"seq": m.seq, "message_id": m.message_id, "room": m.room, "from": m.sender, "to": to}
-    body = {"content": m.content, "meta": dict(m.meta), "ts": m.ts, "kind": m.kind}
-    return head | body | {"deliveries": deliveries_json(deliveries)}
-
-
-def deliveries_json(deliveries: Mapping[str, Delivery]) -> dict[str, Any]:
-    return {d.agent: {"step": d.step, "reason": d.reason, "ts": d.ts} for d in deliveries.values()}
-
-
-def as_event(m: Record) -> Event:
-    """Any record as the event that subscribers get: live and replayed ones are equal."""
-    if isinstance(m, Event):
-        return m
-    return Event(m.seq, m.ts, "message", m.room, m.sender, m.seq, message_json(m, m.deliveries))
 
 
 def open_database(path: Path, busy_sec: float) -> tuple[sqlite3.Connection, Path | None]:
@@ -183,56 +118,6 @@ def _begin_behind(db: sqlite3.Connection, aside: Path) -> None:
     db.execute("update forgotten set cursor = ?", (event.cursor - 1,))
 
 
-# Writing: each call is one row of a transaction that the caller has begun. A refusal is returned, not raised,
-# and comes before anything of it is written, so the other rows of the transaction need not suffer for it.
-
-
-def insert_message(db: sqlite3.Connection, m: Accepted) -> Accepted | CspError:
-    row = (m.seq, m.message_id, m.room, m.sender, _dump(m.to), m.content, _dump(m.meta), m.kind, m.ts)
-    insert = "insert into message values (?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict(message_id) do nothing"
-    if not db.execute(insert, row).rowcount:
-        return CspError("duplicate-message", f"message: {m.message_id}: stored before", "use a new id")
-    for d in m.deliveries.values():
-        db.execute("insert into delivery values (?, ?, ?, ?, ?)", (m.seq, d.agent, d.step, d.reason, d.ts))
-    first = {"deliveries": deliveries_json(m.deliveries)}  # the rows move on, this keeps where they began
-    insert_event(db, Event(m.seq, m.ts, "message", m.room, m.sender, m.seq, first))
-    return m
-
-
-INDEX = "insert into message_fts(rowid, content) select seq, content from message where seq >= ?"
-# "not indexed": by seq; SQLite would go through all of the index that has them by room
-TALLY = """insert into tally select room, kind, count(*) from message not indexed where seq >= ? group by room, kind
-           on conflict(room, kind) do update set n = n + excluded.n"""
-
-
-def finish_messages(db: sqlite3.Connection, first: int) -> None:
-    """Index and count the messages from `first` on: the last thing in a transaction that has inserted some."""
-    db.execute(INDEX, (first,))
-    db.execute(TALLY, (first,))
-
-
-def insert_event(db: sqlite3.Connection, event: Event) -> Event:
-    db.execute(
-        "insert into event values (?, ?, ?, ?, ?, ?, ?)",
-        (event.cursor, event.ts, event.type, event.room, event.agent, event.seq, _dump(event.data)),
-    )
-    return event
-
-
-def insert_step(db: sqlite3.Connection, event: Event) -> Event | CspError:
-    """Move one delivery on; returns the event completed with the room and id of its message."""
-    found = db.execute("select room, message_id from message where seq = ?", (event.seq,)).fetchone()
-    if found is None:
-        return CspError("no-such-message", f"message: seq {event.seq}: not in the history")
-    room, message_id = found
-    db.execute(
-        """insert into delivery values (?, ?, ?, ?, ?) on conflict(seq, agent) do update
-           set step = excluded.step, reason = excluded.reason, ts = excluded.ts""",
-        (event.seq, event.agent, event.data["step"], event.data["reason"], event.ts),
-    )
-    return insert_event(db, attrs.evolve(event, room=room, data={"message_id": message_id, **event.data}))
-
-
 def set_pair(db: sqlite3.Connection, table: str, pair: tuple[str, str], present: bool) -> None:
     """Put (room, agent) into `member`, or (scope, name) into `paused`, or take it out."""
     columns = {"member": "room, agent", "paused": "scope, name"}[table]
@@ -261,7 +146,7 @@ def forget(db: sqlite3.Connection, before_ts: float) -> tuple[int, int]:
 
 
 def _delete_messages(db: sqlite3.Connection, seqs: Sequence[int]) -> None:
-    gone, which = "from message where seq in (select value from json_each(?))", (_dump(seqs),)
+    gone, which = "from message where seq in (select value from json_each(?))", (dump(seqs),)
     db.execute(f"insert into message_fts(message_fts, rowid, content) select 'delete', seq, content {gone}", which)
     for counted in db.execute(f"select count(*), room, kind {gone} group by room, kind", which).fetchall():
         db.execute("update tally set n = n - ? where room = ? and kind = ?", counted)
@@ -280,6 +165,13 @@ _TERMS: Mapping[str, str] = {
     "phrase": "seq in (select rowid from message_fts where message_fts match :phrase)",
     "part": "instr(lower(content), lower(:part)) > 0",  # not `like`: nothing to escape
 }
+
+
+def sound(value: Any) -> Any:
+    """A term of a query as SQLite can take it: numbers have 64 bits there."""
+    if isinstance(value, int):
+        return max(-INT_MAX, min(INT_MAX, value))
+    return clean(value) if isinstance(value, str) else value
 
 
 def select_messages(db: sqlite3.Connection, limit: int, asked: Mapping[str, str | int | None]) -> list[Story]:
@@ -362,7 +254,7 @@ def forgotten_cursor(db: sqlite3.Connection) -> int:
 def _stories(db: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) -> list[Story]:
     stories = {row[0]: (_message(row), dict[str, Delivery]()) for row in rows}
     query = "select * from delivery where seq in (select value from json_each(?)) order by seq, agent"
-    for seq, agent, step, reason, ts in db.execute(query, (_dump(list(stories)),)):
+    for seq, agent, step, reason, ts in db.execute(query, (dump(list(stories)),)):
         stories[seq][1][agent] = Delivery(agent, step, reason, ts)
     return list(stories.values())
 
@@ -385,8 +277,3 @@ def _replayed(row: tuple[Any, ...]) -> Event:
         return event
     first = {agent: Delivery(agent, **d) for agent, d in event.data["deliveries"].items()}
     return attrs.evolve(event, data=message_json(_message(rest), first))
-
-
-def _dump(value: object) -> str:
-    # ASCII: half surrogate pairs stay escaped, SQLite could not hold them
-    return json.dumps(value, separators=(",", ":"))

@@ -62,8 +62,7 @@ class Response:
 
 def encode(message: Mapping[str, Any]) -> bytes:
     """One line with its newline; non-ASCII stays readable, lone surrogates are replaced rather than refused."""
-    text = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8", "replace") + b"\n"
+    return _encode(message).encode("utf-8", "replace") + b"\n"
 
 
 def request(method: str, params: Mapping[str, Any], id: Id = None) -> bytes:
@@ -105,10 +104,15 @@ def _finite(text: str) -> float:
     return value if abs(value) < float("inf") else _no_number(text)
 
 
+# made once: json's functions make one for each call that is not plain
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_decode = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite).decode
+
+
 def decode(line: bytes) -> Request | Response:
     """Read one message; raises CspError("parse-error" or "invalid-request"), with the id when it is known."""
     try:
-        body = json.loads(line, parse_constant=_no_number, parse_float=_finite)
+        body = _decode(line.decode(json.detect_encoding(line), "surrogatepass"))
     except (ValueError, RecursionError) as exc:
         raise CspError("parse-error", f"request: not JSON: {exc}", "send one JSON object a line") from exc
     if not isinstance(body, dict):

@@ -19,7 +19,8 @@ from bench.results import Results, above, at_most, below, beyond
 from bench.units import Reports, reports
 from real.instance import Instance
 
-from cspd.gateway import schema
+from cspd.gateway import inserts, schema
+from cspd.gateway.records import Accepted, Delivery, Event
 
 MILLION = 1_000_000
 SECONDS = 3.0
@@ -140,15 +141,13 @@ def fill(path: Path, messages: int) -> None:
     for n in range(messages):
         seq, ts = cursor + 1, began + n
         cursor += 5
-        waits = {"shell": schema.Delivery("shell", "accepted", "", ts)}
+        waits = {"shell": Delivery("shell", "accepted", "", ts)}
         content = " ".join(rng.choices(words, k=10))
-        schema.insert_message(
-            db, schema.Accepted(seq, f"{n:020x}", "lobby", "human", "shell", content, {}, ts, "message", waits)
-        )
+        message = Accepted(seq, f"{n:020x}", "lobby", "human", "shell", content, {}, ts, "message", waits)
+        inserts.insert_messages(db, [message])
         for k, step in enumerate(("typing", "echoed", "submitted", "turn_ended"), 1):
             data = {"step": step, "reason": "", "evidence": ""}
-            schema.insert_step(db, schema.Event(seq + k, ts, "delivery", "", "shell", seq, data))
-    schema.finish_messages(db, 1)
+            inserts.insert_step(db, Event(seq + k, ts, "delivery", "", "shell", seq, data))
     db.execute("commit")
     db.close()
 

@@ -16,7 +16,7 @@ import trio
 
 from cspd.errors import CspError
 from cspd.gateway import history as history_module
-from cspd.gateway import schema, tables
+from cspd.gateway import inserts, tables
 from cspd.gateway.history import Accepted, Delivery, Event, History, Message, as_event, open_history
 
 pytestmark = pytest.mark.real
@@ -32,7 +32,9 @@ async def say(history: History, message_id: str, content: str = "hello", **chang
         **{"room": "lobby", "sender": "alice", "to": "bob", "meta": {}, "kind": "message", "ts": 1.0},
         **{"deliveries": {"bob": ("accepted", "")}, "message_id": message_id, "content": content},
     }
-    return await history.add_message(**(fields | changes))
+    fields |= changes
+    deliveries = fields.pop("deliveries")
+    return await history.add_message(Message(seq=0, **fields), deliveries)
 
 
 def ids(stories: list[tuple[Message, dict[str, Delivery]]]) -> list[str]:
@@ -299,7 +301,7 @@ async def test_messages_of_one_commit_are_all_found_and_counted_once(path: Path)
         assert await history.tally() == {"lobby": 21}
 
 
-@pytest.mark.parametrize("statement", [schema.INDEX, schema.TALLY])
+@pytest.mark.parametrize("statement", [inserts.INDEX, inserts.TALLY])
 async def test_a_commit_looks_only_at_what_it_adds(path: Path, statement: str) -> None:
     async with open_history(path):
         pass
@@ -576,15 +578,15 @@ async def test_the_files_are_closed_to_others(path: Path) -> None:
 VICTIM = """
 import os, sys, trio
 from pathlib import Path
-from cspd.gateway.history import open_history
+from cspd.gateway.history import Message, open_history
 
 async def speak(history, name):
     number = 0
     while True:
         number += 1
         message_id = f"{os.getpid()}-{name}-{number}"
-        message = await history.add_message(message_id=message_id, room="r", sender="s", to="t",
-            content="c" * 300, meta={}, kind="message", ts=1.0, deliveries={"t": ("accepted", "")})
+        said = Message(0, message_id, "r", "s", "t", "c" * 300, {}, 1.0, "message")
+        message = await history.add_message(said, {"t": ("accepted", "")})
         os.write(1, f"m {message_id}\\n".encode())
         await history.add_step(message.seq, "t", "submitted", "", "", 2.0)
         os.write(1, f"s {message_id}\\n".encode())

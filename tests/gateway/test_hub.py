@@ -173,7 +173,7 @@ async def test_messages_whose_steps_flood_the_disk_do_not_bring_the_hub_down(
 
 async def test_a_message_on_its_way_to_the_disk_when_cspd_ends_is_kept(path: Path) -> None:
     async with hub_at(path, "bob") as hub:
-        hub.post("human", "bob", "last words").close()  # type: ignore[attr-defined]  # nobody waits for the answer
+        hub.post("human", "bob", "last words")  # nobody waits for the answer
     async with hub_at(path, "bob") as hub:
         assert link(hub, "bob").given == ["last words"]
 
