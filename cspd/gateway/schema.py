@@ -155,14 +155,14 @@ def _delete_messages(db: sqlite3.Connection, seqs: Sequence[int]) -> None:
 
 _TERMS: Mapping[str, str] = {
     "room": "room = :room",
-    "since": "seq > :since",
-    "before": "seq < :before",
+    "since": "{seq} > :since",
+    "before": "{seq} < :before",
     "sender": "sender = :sender",
     # delivered to, or addressed in that very word ("human", "broadcast"); json_each of a string is one row
     "to": """(exists (select 1 from delivery d where d.seq = message.seq and d.agent = :to)
              or exists (select 1 from json_each(recipients) where value = :to))""",
     "kinds": "kind in (select value from json_each(:kinds))",
-    "phrase": "seq in (select rowid from message_fts where message_fts match :phrase)",
+    "phrase": "message_fts match :phrase",
     "part": "instr(lower(content), lower(:part)) > 0",  # not `like`: nothing to escape
 }
 
@@ -177,9 +177,12 @@ def sound(value: Any) -> Any:
 def select_messages(db: sqlite3.Connection, limit: int, asked: Mapping[str, str | int | None]) -> list[Story]:
     """Oldest first: the first `limit` after `since`, else the last. `asked` has keys of _TERMS."""
     given = {name: value for name, value in asked.items() if value is not None}
-    where = " and ".join(_TERMS[name] for name in given) or "true"
+    # The index gives what it finds in the order asked for: of a common text only the newest few are looked at.
+    by_text = "message_fts cross join message on seq = message_fts.rowid", "message_fts.rowid"
+    source, seq = by_text if "phrase" in given else ("message", "seq")
+    where = " and ".join(_TERMS[name].format(seq=seq) for name in given) or "true"
     order = "asc" if "since" in given else "desc"
-    query = f"select * from message where {where} order by seq {order} limit :limit"
+    query = f"select message.* from {source} where {where} order by {seq} {order} limit :limit"
     return _stories(db, sorted(db.execute(query, {**given, "limit": limit})))
 
 

@@ -16,7 +16,7 @@ import trio
 
 from cspd.errors import CspError
 from cspd.gateway import history as history_module
-from cspd.gateway import inserts, tables
+from cspd.gateway import inserts, schema, tables
 from cspd.gateway.history import Accepted, Delivery, Event, History, Message, as_event, open_history
 
 pytestmark = pytest.mark.real
@@ -250,6 +250,25 @@ async def test_half_a_surrogate_pair_is_stored_as_a_replacement_character(path: 
         message = await say(history, "m-1", "a\ud83d b", meta={"raw": "\ud83d"})
         assert message.content == "a\ufffd b"
         assert ids(await history.messages(grep="a\ufffd b")) == ["m-1"]
+
+
+@pytest.mark.parametrize("asked", [{}, {"since": 3}, {"before": 9, "room": "lobby", "sender": "alice"}])
+async def test_a_text_is_looked_for_from_the_end_that_is_asked_for(path: Path, asked: dict[str, Any]) -> None:
+    """Then the limit ends it: a common text in a long history has many thousand places."""
+    async with open_history(path) as history:
+        for number in range(10):
+            await say(history, f"m-{number}", "hello" if number % 2 else "good bye")
+        found = ids(await history.messages(grep="hell", limit=2, **asked))
+    statements: list[str] = []
+    with closing(schema.connect(path, 1.0)) as db:
+        db.set_trace_callback(statements.append)
+        schema.select_messages(db, 2, asked | schema.grep_terms("hell"))
+        db.set_trace_callback(None)
+        (query,) = (statement for statement in statements if "limit 2" in statement)
+        plan = str(db.execute(f"explain query plan {query}").fetchall())
+    assert found == {0: ["m-7", "m-9"], 1: ["m-3", "m-5"], 3: ["m-5", "m-7"]}[len(asked)]
+    assert plan.index("message_fts VIRTUAL TABLE") < plan.index("SEARCH message")
+    assert "TEMP B-TREE" not in plan
 
 
 async def test_what_is_pending_comes_in_order_and_without_final_steps(path: Path) -> None:
