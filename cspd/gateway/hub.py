@@ -5,7 +5,6 @@ sidecar is given is `inbox`'s; this file carries it out.
 """
 
 import logging
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,15 +27,13 @@ from cspd.gateway.link import Receiver
 from cspd.gateway.moderator import Moderator
 from cspd.gateway.question import Asked
 from cspd.gateway.room import Rooms
+from cspd.gateway.saying import check_content, said_now
 from cspd.journal import about
 
 log = logging.getLogger("cspd.hub")
 
-CONTENT_MAX = 64 * 1024  # bytes of UTF-8
-META_MAX = 8 * 1024
 MESSAGES_MAX = 4096
 CLOCK_CHECK_SEC = 3600.0
-NOTHING: Mapping[str, Any] = {}
 
 
 @attrs.frozen
@@ -165,14 +162,10 @@ class Hub:
 
         `message_id`: for one that may be said again after a lost answer ("duplicate-message").
         """
-        size = len(content.encode("utf-8", "replace"))
-        if size > CONTENT_MAX:
-            raise CspError("too-long", f"content: {size} bytes: the limit is {CONTENT_MAX}", "put it into a file")
-        if not content.strip():
-            raise CspError("empty", "content: '': there is nothing to say", "give a text")
+        check_content(content)
         route = self.rooms.route(sender, to, room)
         addressed = to if isinstance(to, str) else tuple(to)
-        message = _message(route.room, sender, addressed, content, meta or {}, message_id=message_id)
+        message = said_now(route.room, sender, addressed, content, meta or {}, message_id=message_id)
         said = self.moderator.stamped(message, reply_to)
 
         def reply(stored: Accepted) -> dict[str, Any]:
@@ -183,7 +176,7 @@ class Hub:
 
     def human_line(self, agent: str, text: str, message_id: str = "") -> Answer[Accepted]:
         """What the person typed to `agent` in its terminal: everybody in the room may know, nobody gets it typed."""
-        line = _message(self.rooms.home[agent], HUMAN, agent, text, kind="input", message_id=message_id)
+        line = said_now(self.rooms.home[agent], HUMAN, agent, text, kind="input", message_id=message_id)
         return self.store.add_message(line, {})
 
     async def recall(self, message_id: str) -> None:
@@ -314,7 +307,7 @@ class Hub:
     def announce(self, room: str, recipients: Sequence[str], content: str) -> str:
         """What CSP itself says to members of a room; -> the id of the message."""
         to = recipients[0] if len(recipients) == 1 else tuple(recipients) or HUMAN
-        said = _message(room, SYSTEM, to, content, kind="system")
+        said = said_now(room, SYSTEM, to, content, kind="system")
         try:
             self.store.add_message(said, dict.fromkeys(recipients, ("accepted", "")))
         except CspError as exc:
@@ -357,10 +350,8 @@ class Hub:
                 type, self.rooms.home.get(agent, "") if room is None else room, agent, data, time.time()
             )
         except CspError as exc:
-            about_it = about(agent=agent)
-            log.error(
-                "%s: an event is not kept: %s", agent, exc, extra=about_it
-            )  # the units must go on whatever the disk does
+            # the units must go on whatever the disk does
+            log.error("%s: an event is not kept: %s", agent, exc, extra=about(agent=agent))
 
     def committed(self, batch: Sequence[Event | Accepted]) -> None:
         """Called after each commit, in cursor order: only now the world may know."""
@@ -404,24 +395,6 @@ class Hub:
         """Send everything behind `since` (None: from now on) that `feed` wants: see `Subscribers.follow`."""
         feed = feed or Feed(everything if room is None else lambda event: event.room == room)
         await self.subscribers.follow(self.store, feed, since, room, send)
-
-
-def _message(
-    room: str,
-    sender: str,
-    to: str | tuple[str, ...],
-    content: str,
-    meta: Mapping[str, Any] = NOTHING,
-    kind: str = "message",
-    message_id: str = "",
-) -> Message:
-    """Said just now; its place in the order is given by the history."""
-    return Message(0, message_id or new_message_id(), room, sender, to, content, meta, time.time(), kind)
-
-
-def new_message_id() -> str:
-    """Unique without asking anybody; 80 random bits, and short enough to be typed in part."""
-    return secrets.token_hex(10)
 
 
 def _reached(step: str, wanted: str) -> bool:

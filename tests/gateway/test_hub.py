@@ -19,9 +19,10 @@ from cspd.gateway import history as history_module
 from cspd.gateway import hub as hub_module
 from cspd.gateway.feed import EVENTS_MAX, Feed, Published, Subscribers, in_parts
 from cspd.gateway.history import Event
-from cspd.gateway.hub import CONTENT_MAX, Agent
+from cspd.gateway.hub import Agent
 from cspd.gateway.inbox import WINDOW, InHand
 from cspd.gateway.link import Link
+from cspd.gateway.saying import CONTENT_MAX
 
 pytestmark = pytest.mark.real
 
