@@ -24,6 +24,7 @@ OPEN_STEPS = ("accepted", "held", "typing", "echoed")  # every other step is fin
 CHECK_MAX = 256 << 20  # bytes; checking costs about 0.5 s a GB from a warm cache, too long for a restart in a second
 INT_MAX = (1 << 63) - 1
 PREFIX_MIN = 6  # characters of a message id that may stand for the whole
+WAL_PAGES = 4000  # 16 MB: written back less often, so that fewer commits wait for it; read again in 20 ms after a crash
 FORGET_SLICE = 1000  # rows deleted in one transaction, so that appends never wait long behind retention
 
 
@@ -57,6 +58,7 @@ def _open(path: Path, busy_sec: float) -> sqlite3.Connection:
     try:
         db.execute("pragma journal_mode=wal")
         db.execute("pragma synchronous=full")  # in WAL mode only this survives a power cut after COMMIT
+        db.execute(f"pragma wal_autocheckpoint={WAL_PAGES}")
         db.execute("pragma foreign_keys=on")
         _make_tables(db, path)
         _check(db, path)
