@@ -320,6 +320,23 @@ async def test_messages_of_one_commit_are_all_found_and_counted_once(path: Path)
         assert await history.tally() == {"lobby": 21}
 
 
+async def test_messages_of_an_older_file_are_found_counted_and_forgotten(path: Path) -> None:
+    path.parent.mkdir(mode=0o700)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for statement in tables.TABLES:
+            db.execute(statement)
+        db.execute("pragma user_version=1")
+        db.execute("""insert into message values (1, 'old', 'lobby', 'a', '"b"', 'hello', '{}', 'message', 1.0)""")
+        db.execute("insert into event values (1, 1.0, 'message', 'lobby', 'a', 1, '{}')")
+    async with open_history(path) as history:
+        await say(history, "new", ts=9.0)
+        assert ids(await history.messages(grep="hello")) == ["old", "new"]
+        assert await history.tally() == {"lobby": 2}
+        assert await history.forget(5.0) == 1
+        assert ids(await history.messages(grep="hello")) == ["new"]
+        assert await history.tally() == {"lobby": 1}
+
+
 @pytest.mark.parametrize("statement", [inserts.INDEX, inserts.TALLY])
 async def test_a_commit_looks_only_at_what_it_adds(path: Path, statement: str) -> None:
     async with open_history(path):
