@@ -245,17 +245,18 @@ async def test_answers_that_are_settled_elsewhere_go_to_those_who_asked() -> Non
         except CspError as exc:
             outcomes.append((number, exc.sentence))
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(ours.serve, Handler())
-        nursery.start_soon(RpcPeer(lines_of(right), "us").serve, later)
-        async with trio.open_nursery() as askers:
-            for number in range(3):
-                askers.start_soon(ask, number)
-                await later.wait_asked(number + 1)
-            later.answers[2].settle({"third": True})
-            later.answers[0].settle(CspError("storage", "history: full"))
-            later.answers[1].settle(None)
-        nursery.cancel_scope.cancel()
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ours.serve, Handler())
+            nursery.start_soon(RpcPeer(lines_of(right), "us").serve, later)
+            async with trio.open_nursery() as askers:
+                for number in range(3):
+                    askers.start_soon(ask, number)
+                    await later.wait_asked(number + 1)
+                later.answers[2].settle({"third": True})
+                later.answers[0].settle(CspError("storage", "history: full"))
+                later.answers[1].settle(None)
+            nursery.cancel_scope.cancel()
     assert sorted(outcomes, key=str) == [(0, "history: full"), (1, None), (2, {"third": True})]
 
 
