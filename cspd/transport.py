@@ -11,18 +11,21 @@ import socket
 import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import attrs
 import trio
 
+from cspd.answer import Answer
 from cspd.errors import CspError
 from cspd.wire import rpc
 from cspd.wire.frames import FRAME_MAX, LineSplitter, Oversize
 
 RECEIVE_SIZE = 65536
 SEND_SEC = 5.0  # a peer that takes nothing for so long is let go: nobody waits for it
+AT_ONCE_MAX = 4096  # bytes that a socket takes whole or not at all: it cuts at its buffers, which are larger
 IN_FLIGHT_MAX = 256  # requests of one connection that wait for something; then its next lines are not read
 
 
@@ -97,6 +100,10 @@ class Lines(Protocol):
     """A connection that carries whole JSON-RPC messages, each of them a line."""
 
     def lines(self) -> AsyncGenerator[bytes | Oversize, None]: ...
+    def send_nowait(self, data: bytes) -> bool:
+        """False: nothing of it is sent, and `send` has to wait. Raises trio.BrokenResourceError as `send` does."""
+        ...
+
     async def send(self, data: bytes) -> None: ...
     async def aclose(self) -> None: ...
 
@@ -118,6 +125,21 @@ class LineStream:
         while data := await self.stream.receive_some(RECEIVE_SIZE):
             for line in self._splitter.feed(data):
                 yield line
+
+    def send_nowait(self, data: bytes) -> bool:
+        """Short lines to a peer that reads: one system call, where `send_all` passes three times through trio."""
+        if self._lock.locked() or len(data) > AT_ONCE_MAX or not isinstance(self.stream, trio.SocketStream):
+            return False
+        try:
+            sent = os.write(self.stream.socket.fileno(), data)
+        except BlockingIOError:
+            return False
+        except OSError as exc:
+            raise trio.BrokenResourceError("the peer is gone") from exc
+        if sent < len(data):  # never seen: so short a write to a Unix socket is not cut
+            self.stream.socket.close()
+            raise trio.BrokenResourceError("half a line is on the wire")
+        return True
 
     async def send(self, data: bytes) -> None:
         """Send whole lines; raises trio.BrokenResourceError when the peer is gone or takes nothing."""
@@ -159,7 +181,8 @@ class Asking(Protocol):
 
 
 Handler = Callable[[rpc.Request], Any]
-"""Called in the order of arrival. What it returns is the result; an awaitable is awaited beside the next requests."""
+"""Called in the order of arrival. What it returns is the result; an Answer or any other awaitable is waited for beside
+the next requests."""
 
 
 @attrs.define
@@ -244,8 +267,11 @@ class RpcPeer:
                 return  # it gets no reply, not even of its failure
             await self._send(rpc.error(id if id is not None else exc.data.pop("id", None), exc))
             return
-        if inspect.isawaitable(value):
-            await slots.acquire()
+        if isinstance(value, Answer):
+            await _take(slots)
+            value.when_settled(partial(self._settled, id, nursery, slots))
+        elif inspect.isawaitable(value):
+            await _take(slots)
             nursery.start_soon(self._finish, id, value, slots)
         elif id is not None:
             await self._send(rpc.result(id, value))
@@ -263,11 +289,32 @@ class RpcPeer:
         if id is not None:
             await self._send(reply)
 
+    def _settled(self, id: rpc.Id, nursery: trio.Nursery, slots: trio.Semaphore, outcome: Any) -> None:
+        """Called by another task. If the connection has ended meanwhile, nobody is there to be told."""
+        slots.release()
+        if id is None or self._closed:
+            return
+        reply = rpc.error(id, outcome) if isinstance(outcome, CspError) else rpc.result(id, outcome)
+        try:
+            sent = self.lines.send_nowait(reply)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return  # whoever reads from it sees that too
+        if not sent:
+            nursery.start_soon(self._send, reply)
+
     async def _send(self, data: bytes) -> None:
         try:
-            await self.lines.send(data)
+            if not self.lines.send_nowait(data):
+                await self.lines.send(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise self._gone() from exc
 
     def _gone(self) -> CspError:
         return CspError("unreachable", f"{self.name}: the connection is closed")
+
+
+async def _take(slots: trio.Semaphore) -> None:
+    try:
+        slots.acquire_nowait()  # `acquire` gives way to all other tasks even when there is one
+    except trio.WouldBlock:
+        await slots.acquire()

@@ -20,7 +20,7 @@ PURE = {
     *("cspd.profiles.profile", "cspd.profiles.read", "cspd.profiles.reader", "cspd.profiles.wiring"),
     *("cspd.unit.machine", "cspd.unit.policy", "cspd.keeper.registry", "cspd.gateway.room", "cspd.gateway.inbox"),
     "cspd.gateway.question",
-    *(f"cspd.gateway.{name}" for name in ("chain", "loopguard", "floor", "vote", "introduction", "tables")),
+    *(f"cspd.gateway.{name}" for name in ("chain", "loopguard", "floor", "vote", "introduction", "tables", "records")),
     *("cspd.web.head", "cspd.web.frames", "cspd.web.metrics"),
     *(
         f"cspd.sidecar.{name}"
@@ -34,7 +34,7 @@ PURE = {
 BOTTOM = {"cspd", "cspd.errors", "cspd.paths"}
 WIRE = BOTTOM | {"cspd.wire.*"}
 SYSTEM = {"cspd.sd", "cspd.journal", "cspd.listening"}
-TRANSPORT = WIRE | SYSTEM | {"cspd.transport"}
+TRANSPORT = WIRE | SYSTEM | {"cspd.answer", "cspd.transport"}
 CONFIG = {"cspd.config", "cspd.configfile", "cspd.unitfile"}
 # Package or module -> what of ours it may import beside its own package. The first line that fits counts.
 MAY_IMPORT = {
@@ -52,7 +52,8 @@ MAY_IMPORT = {
     "cspd.journal": set(),
     "cspd.listening": BOTTOM,
     "cspd.logtail": SYSTEM,
-    "cspd.transport": WIRE,
+    "cspd.answer": BOTTOM,
+    "cspd.transport": WIRE | {"cspd.answer"},
     "cspd.keeper.client": TRANSPORT,
     "cspd.keeper.vault": TRANSPORT,
     "cspd.keeper.start": BOTTOM,

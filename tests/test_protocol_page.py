@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from cspd.control import params
 from cspd.control.views import event_json
 from cspd.errors import EXIT_STATUS
-from cspd.gateway import feed, guests, hub
+from cspd.gateway import feed, guests, saying
 from cspd.gateway.history import Event, Message, message_json
 from cspd.gateway.loopguard import Stop
 from cspd.gateway.moderator import stop_json
@@ -148,8 +149,8 @@ def test_examples_of_events_have_the_fields_that_events_have() -> None:
 @pytest.mark.parametrize(
     ("words", "value"),
     [
-        ("64 KiB of .Ql content", hub.CONTENT_MAX == 64 << 10),
-        ("8 KiB of .Ql meta", hub.META_MAX == 8 << 10),
+        ("64 KiB of .Ql content", saying.CONTENT_MAX == 64 << 10),
+        ("8 KiB of .Ql meta", params.META_MAX == 8 << 10),
         ("4 KiB of .Ql capabilities", guests.CAPABILITIES_MAX == 4 << 10),
         ("1 MiB a message", frames.FRAME_MAX == exchange.BODY_MAX == 1 << 20),
         ("16 KiB a request's head", exchange.HEAD_MAX == 16 << 10),

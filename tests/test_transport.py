@@ -13,10 +13,11 @@ import pytest
 import trio
 import trio.testing
 
+from cspd.answer import Answer
 from cspd.errors import CspError
 from cspd.listening import listening_socket
 from cspd.paths import SUN_PATH_MAX
-from cspd.transport import IN_FLIGHT_MAX, SEND_SEC, LineStream, RpcPeer, connect, peer_of
+from cspd.transport import AT_ONCE_MAX, IN_FLIGHT_MAX, SEND_SEC, LineStream, RpcPeer, connect, peer_of
 from cspd.wire import rpc
 from cspd.wire.frames import FRAME_MAX, Oversize
 
@@ -219,6 +220,74 @@ async def test_too_many_slow_requests_make_the_next_ones_wait(autojump_clock: tr
         assert handler.asked[-1] == "echo"
 
 
+class Later:
+    """Answers everything by what it is told later."""
+
+    def __init__(self) -> None:
+        self.answers: list[Answer[object]] = []
+
+    def __call__(self, request: rpc.Request) -> Answer[object]:
+        self.answers.append(Answer())
+        return self.answers[-1]
+
+    async def wait_asked(self, count: int) -> None:
+        while len(self.answers) < count:
+            await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.virtual_time
+async def test_answers_that_are_settled_elsewhere_go_to_those_who_asked() -> None:
+    left, right = trio.testing.memory_stream_pair()
+    ours, later, outcomes = RpcPeer(lines_of(left), "them"), Later(), list[object]()
+
+    async def ask(number: int) -> None:
+        try:
+            outcomes.append((number, await ours.call("ask", {"number": number})))
+        except CspError as exc:
+            outcomes.append((number, exc.sentence))
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ours.serve, Handler())
+            nursery.start_soon(RpcPeer(lines_of(right), "us").serve, later)
+            async with trio.open_nursery() as askers:
+                for number in range(3):
+                    askers.start_soon(ask, number)
+                    await later.wait_asked(number + 1)
+                later.answers[2].settle({"third": True})
+                later.answers[0].settle(CspError("storage", "history: full"))
+                later.answers[1].settle(None)
+            nursery.cancel_scope.cancel()
+    assert sorted(outcomes, key=str) == [(0, "history: full"), (1, None), (2, {"third": True})]
+
+
+@pytest.mark.virtual_time
+async def test_an_answer_to_somebody_who_has_left_is_dropped() -> None:
+    left, right = trio.testing.memory_stream_pair()
+    later, peer = Later(), RpcPeer(lines_of(right), "us")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(peer.serve, later)
+        await left.send_all(rpc.request("ask", {}, 1))
+        await later.wait_asked(1)
+        await left.aclose()
+    later.answers[0].settle("too late")
+
+
+@pytest.mark.virtual_time
+async def test_too_many_unsettled_answers_make_the_next_requests_wait() -> None:
+    left, right = trio.testing.memory_stream_pair()
+    later = Later()
+    await left.send_all(b"".join(rpc.request("ask", {}, number) for number in range(IN_FLIGHT_MAX + 2)))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(RpcPeer(lines_of(right), "us").serve, later)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(later.answers) == IN_FLIGHT_MAX + 1  # the last of them is not taken yet
+        later.answers[0].settle(None)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(later.answers) == IN_FLIGHT_MAX + 2
+        nursery.cancel_scope.cancel()
+
+
 # ---------------------------------------------------------------------- peers that take nothing
 
 
@@ -358,6 +427,43 @@ async def test_connecting_where_nobody_listens_fails_at_once(tmp_path: Path) -> 
     for name in ("left over", "never there"):
         with trio.fail_after(5), pytest.raises(OSError, match=r"."):
             await connect(tmp_path / name)
+
+
+@pytest.mark.real
+async def test_answers_to_a_peer_that_does_not_read_wait_and_come_whole() -> None:
+    ours, theirs = trio.socket.socketpair()
+    later = Later()
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(RpcPeer(LineStream(trio.SocketStream(theirs)), "x").serve, later)
+            asked = IN_FLIGHT_MAX
+            await trio.SocketStream(ours).send_all(b"".join(rpc.request("ask", {}, n) for n in range(asked)))
+            await later.wait_asked(asked)
+            for answer in later.answers:
+                answer.settle("y" * (AT_ONCE_MAX - 100))  # together more than a socket's buffer
+            received = b""
+            while received.count(b"\n") < asked:
+                received += await ours.recv(1 << 20)
+            nursery.cancel_scope.cancel()
+        ours.close()
+        theirs.close()
+    replies = [json.loads(line) for line in received.splitlines()]
+    assert sorted(reply["id"] for reply in replies) == list(range(asked))
+    assert {len(reply["result"]) for reply in replies} == {AT_ONCE_MAX - 100}
+
+
+@pytest.mark.real
+async def test_an_answer_to_a_peer_that_has_just_vanished_hurts_nobody() -> None:
+    ours, theirs = trio.socket.socketpair()
+    later = Later()
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(RpcPeer(LineStream(trio.SocketStream(theirs)), "x").serve, later)
+            await ours.send(rpc.request("ask", {}, 1))
+            await later.wait_asked(1)
+            ours.close()
+            later.answers[0].settle("you are gone")
+        theirs.close()
 
 
 @pytest.mark.real

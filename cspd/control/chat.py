@@ -132,13 +132,13 @@ def events_subscribe(services: Services, caller: Caller, params: Params) -> Any:
 
 
 async def describe_rooms(services: Services) -> list[dict[str, Any]]:
-    rooms = services.hub.rooms
-    return [_described(services, name, await services.hub.store.counts(name)) for name in rooms.names()]
+    tally = await services.hub.store.tally()
+    return [_described(services, name, tally) for name in services.hub.rooms.names()]
 
 
-def _described(services: Services, room: str, counts: Mapping[str, int]) -> dict[str, Any]:
+def _described(services: Services, room: str, tally: Mapping[str, int]) -> dict[str, Any]:
     moderator = services.hub.moderator
-    known = services.hub.rooms.describe(room, counts)
+    known = services.hub.rooms.describe(room, tally.get(room, 0))
     return {**known, "guard": moderator.described(room), **moderator.assembly.described(room)}
 
 
@@ -155,10 +155,10 @@ def room_get(services: Services, caller: Caller, params: Params) -> Any:
 
 
 async def room_json(services: Services, room: str) -> dict[str, Any]:
-    counts = await services.hub.store.counts(room)
+    tally = await services.hub.store.tally()
     members = [services.member(name) for name in services.hub.rooms.members(room)]
     return {
-        **_described(services, room, counts),
+        **_described(services, room, tally),
         "agents": [agent_json(services.hub, member) for member in members],
     }
 

@@ -11,6 +11,7 @@ import trio
 
 from cspd.errors import CspError
 from cspd.gateway.history import Event, History
+from cspd.gateway.records import Record, as_event
 
 REPLAY_BATCH = 500
 PART_BYTES = 64 * 1024  # for one write: what a slow subscriber costs beside what all of them share
@@ -112,10 +113,12 @@ class Subscribers:
         """Of those outside of cspd."""
         return sum(not feed.own for feed in self.feeds)
 
-    def publish(self, event: Event) -> None:
-        published = Published(event)
+    def publish(self, record: Record) -> None:
+        if not self.feeds:
+            return
+        published = Published(as_event(record))
         for feed in list(self.feeds):
-            if feed.wants(event):
+            if feed.wants(published.event):
                 feed.put(published)
                 if feed.lost:
                     self.feeds.discard(feed)

@@ -7,19 +7,22 @@ receives what, and which step follows which, is decided by `room` and `inbox`.
 import json
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 import attrs
 import trio
 
+from cspd.answer import Answer
 from cspd.errors import CspError
-from cspd.gateway import guestbook, kept, schema, tokenbook
+from cspd.gateway import guestbook, inserts, kept, schema, tokenbook
 from cspd.gateway.guestbook import GuestRecord
-from cspd.gateway.schema import Accepted, Delivery, Event, Message, Record, Story, as_event, message_json
+from cspd.gateway.inserts import clean
+from cspd.gateway.records import Accepted, Delivery, Event, Message, Record, Story, as_event, message_json
+from cspd.gateway.schema import sound
 from cspd.gateway.tokenbook import TokenRecord
 
 __all__ = ["Accepted", "Delivery", "Event", "History", "Message", "as_event", "message_json", "open_history"]
@@ -29,7 +32,6 @@ READERS_MAX = 4  # reads at the same time; further ones wait their turn
 ASK_EVERY = 20_000  # SQLite's steps (about a millisecond) between two looks whether a read is still wanted
 BUSY_SEC = 5.0  # how long a commit waits for another program that holds the file
 
-INT_MAX = (1 << 63) - 1
 ACCESS = "check that the file and its directory are yours and writable"
 DAMAGE = "cspd sets the damaged file aside and begins a new one: say it again"
 HINTS: Mapping[int, str] = {
@@ -46,24 +48,21 @@ T = TypeVar("T")
 OnCommit = Callable[[Sequence[Event | Accepted]], None]
 
 
+Write = Callable[[sqlite3.Connection], T | CspError]
+
+
 @attrs.define(eq=False)
 class _Append(Generic[T]):
-    """One write on its way; `write` runs in the writer's thread, inside a transaction. Awaiting gives its outcome."""
+    """One write on its way: a message, or what runs in the writer's thread inside the transaction."""
 
-    write: Callable[[sqlite3.Connection], T | CspError]
-    waited: bool = False
-    done: trio.Event = attrs.field(factory=trio.Event)
+    write: Accepted | Write[T]
     outcome: T | CspError | None = None
+    answer: Answer[T] = attrs.Factory(Answer)
 
-    def __await__(self) -> Generator[Any, Any, T]:
-        return self._wait().__await__()
-
-    async def _wait(self) -> T:
-        self.waited = True
-        await self.done.wait()
-        if isinstance(self.outcome, CspError):
-            raise self.outcome
-        return self.outcome  # type: ignore[return-value]  # T itself may be None
+    def settle(self) -> None:
+        self.answer.settle(self.outcome)  # type: ignore[arg-type]  # T itself may be None
+        if isinstance(self.outcome, CspError) and not self.answer.heard:
+            log.error("not stored: %s", self.outcome)
 
 
 @asynccontextmanager
@@ -132,20 +131,8 @@ class History:
 
     # Appending: the answer comes after COMMIT
 
-    def add_message(
-        self,
-        *,
-        message_id: str,
-        room: str,
-        sender: str,
-        to: str | Sequence[str],
-        content: str,
-        meta: Mapping[str, Any],
-        kind: str,
-        ts: float,
-        deliveries: Mapping[str, tuple[str, str]],
-    ) -> Awaitable[Accepted]:
-        """Store a message and the first (step, reason) of each recipient.
+    def add_message(self, said: Message, deliveries: Mapping[str, tuple[str, str]]) -> Answer[Accepted]:
+        """Store a message, whose seq is given here, and the first (step, reason) of each recipient.
 
         It has its place in the order at once; await the answer, which comes after COMMIT, or drop it: then a failure is
         only logged. Raises CspError: "busy" at once, "duplicate-message" or "storage" from the answer.
@@ -153,17 +140,17 @@ class History:
         self._check_room()
         accepted = Accepted(
             seq=self._cursor(),
-            message_id=_clean(message_id),
-            room=_clean(room),
-            sender=_clean(sender),
-            to=_clean(to) if isinstance(to, str) else tuple(map(_clean, to)),
-            content=_clean(content),
-            meta=dict(meta),
-            ts=ts,
-            kind=kind,
-            deliveries={a: Delivery(a, step, _clean(why), ts) for a, (step, why) in deliveries.items()},
+            message_id=clean(said.message_id),
+            room=clean(said.room),
+            sender=clean(said.sender),
+            to=clean(said.to) if isinstance(said.to, str) else tuple(map(clean, said.to)),
+            content=clean(said.content),
+            meta=dict(said.meta),
+            ts=said.ts,
+            kind=said.kind,
+            deliveries={name: Delivery(name, step, clean(why), said.ts) for name, (step, why) in deliveries.items()},
         )
-        return self._enqueue(partial(schema.insert_message, m=accepted))
+        return self._enqueue(accepted)
 
     async def add_step(
         self, seq: int, agent: str, step: str, reason: str, evidence: str, ts: float, answer: str = ""
@@ -171,13 +158,13 @@ class History:
         """Move one delivery of message `seq` on. `answer`: what the agent said in the turn that has ended; only the
         event has it. Raises CspError: "no-such-message", "storage", "busy"."""
         event = self._step(seq, agent, step, reason, evidence, ts, answer)
-        return await self._enqueue(partial(schema.insert_step, event=event))
+        return await self._enqueue(partial(inserts.insert_step, event=event))
 
     def add_step_nowait(self, seq: int, agent: str, step: str, reason: str, evidence: str, ts: float) -> Event:
         """Like `add_step`, without waiting: a failure is only logged. The room and the message id are only in
         the event that comes to `on_commit`. Raises CspError("busy") when the queue is full."""
         event = self._step(seq, agent, step, reason, evidence, ts)
-        self._enqueue(partial(schema.insert_step, event=event))
+        self._enqueue(partial(inserts.insert_step, event=event))
         return event
 
     def add_event(
@@ -185,27 +172,27 @@ class History:
     ) -> Awaitable[Event]:
         """Store any other event; like `add_message`. Raises CspError: "storage", "busy"."""
         self._check_room()
-        event = Event(self._cursor(), ts, type, _clean(room), _clean(agent), seq, dict(data))
-        return self._enqueue(partial(schema.insert_event, event=event))
+        event = Event(self._cursor(), ts, type, clean(room), clean(agent), seq, dict(data))
+        return self._enqueue(partial(inserts.insert_event, event=event))
 
     async def set_member(self, room: str, agent: str, present: bool) -> None:
-        pair = (_clean(room), _clean(agent))
+        pair = (clean(room), clean(agent))
         await self._enqueue(partial(schema.set_pair, table="member", pair=pair, present=present))
 
     async def set_paused(self, scope: str, name: str, paused: bool) -> None:
         """`scope` is "agent" or "room"."""
-        pair = (scope, _clean(name))
+        pair = (scope, clean(name))
         await self._enqueue(partial(schema.set_pair, table="paused", pair=pair, present=paused))
 
     def keep(self, name: str, value: object) -> Awaitable[None]:
         """Keep a small state, a value of JSON, under this name; None ends that. Like `add_message`."""
-        return self._enqueue(partial(kept.put_kept, name=_clean(name), value=value))
+        return self._enqueue(partial(kept.put_kept, name=clean(name), value=value))
 
     async def keep_guest(self, guest: GuestRecord) -> None:
         await self._enqueue(partial(guestbook.put_guest, guest=guest))
 
     async def forget_guest(self, name: str) -> None:
-        await self._enqueue(partial(guestbook.delete_guest, name=_clean(name)))
+        await self._enqueue(partial(guestbook.delete_guest, name=clean(name)))
 
     async def forget(self, before_ts: float) -> int:
         """Delete one slice of what is older than `before_ts`; returns its size. Call until it is 0."""
@@ -243,32 +230,29 @@ class History:
             **{"kinds": None if kinds is None else json.dumps(list(kinds))},
             **(schema.grep_terms(grep) if grep else {}),
         }
-        sound = {name: _sound(value) for name, value in asked.items()}
-        return await self._read(partial(schema.select_messages, limit=_sound(max(0, limit)), asked=sound))
+        taken = {name: sound(value) for name, value in asked.items()}
+        return await self._read(partial(schema.select_messages, limit=sound(max(0, limit)), asked=taken))
 
     async def message(self, message_id: str) -> tuple[Message, dict[str, Delivery], list[Event]]:
         """One message, where it stands, and all events about it; the first six characters of its id may do.
 
         Raises CspError: "no-such-message", "ambiguous-message".
         """
-        return await self._read(partial(schema.select_message, message_id=_clean(message_id)))
+        return await self._read(partial(schema.select_message, message_id=clean(message_id)))
 
     async def events(self, since: int, limit: int, room: str | None = None) -> list[Event]:
         """The first `limit` events after cursor `since`, equal to those that were live (`as_event`)."""
         return await self._read(
-            partial(schema.select_events, since=_sound(since), limit=_sound(max(0, limit)), room=_sound(room))
+            partial(schema.select_events, since=sound(since), limit=sound(max(0, limit)), room=sound(room))
         )
 
     async def pending(self, agent: str) -> list[tuple[Message, Delivery]]:
         """What still waits for `agent`, in order."""
-        return await self._read(partial(schema.select_pending, agent=_clean(agent)))
+        return await self._read(partial(schema.select_pending, agent=clean(agent)))
 
-    async def pending_counts(self) -> dict[str, int]:
-        return await self._read(schema.select_pending_counts)
-
-    async def counts(self, room: str) -> dict[str, int]:
-        """messages, inputs, systems, pending (deliveries), last_seq."""
-        return await self._read(partial(schema.select_counts, room=_clean(room)))
+    async def tally(self) -> dict[str, int]:
+        """Room -> how many messages were said in it."""
+        return await self._read(schema.select_tally)
 
     async def members(self) -> dict[str, list[str]]:
         """Room -> its members, by name."""
@@ -309,9 +293,9 @@ class History:
 
     def _step(self, seq: int, agent: str, step: str, reason: str, evidence: str, ts: float, answer: str = "") -> Event:
         self._check_room()
-        data = {"step": step, "reason": _clean(reason), "evidence": _clean(evidence)}
-        data |= {"answer": _clean(answer)} if answer else {}
-        return Event(self._cursor(), ts, "delivery", "", _clean(agent), seq, data)
+        data = {"step": step, "reason": clean(reason), "evidence": clean(evidence)}
+        data |= {"answer": clean(answer)} if answer else {}
+        return Event(self._cursor(), ts, "delivery", "", clean(agent), seq, data)
 
     def _cursor(self) -> int:
         cursor, self.next_cursor = self.next_cursor, self.next_cursor + 1
@@ -324,12 +308,16 @@ class History:
         if len(self._queue) >= QUEUE_MAX:
             raise CspError("busy", f"history: {self.path}: {QUEUE_MAX} records wait for the disk", "try later")
 
-    def _enqueue(self, write: Callable[[sqlite3.Connection], T | CspError]) -> _Append[T]:
+    @overload
+    def _enqueue(self, write: Accepted) -> Answer[Accepted]: ...
+    @overload
+    def _enqueue(self, write: Write[T]) -> Answer[T]: ...
+    def _enqueue(self, write: Accepted | Write[Any]) -> Answer[Any]:
         self._check_room()
-        append = _Append(write)
+        append: _Append[Any] = _Append(write)  # _Append[Any](...) takes five times as long
         self._queue.append(append)
         self._wake.set()
-        return append
+        return append.answer
 
     def _stop(self) -> None:
         self._open = False
@@ -363,24 +351,27 @@ class History:
                 self._on_commit(written)
         finally:
             for append in batch:
-                append.done.set()
-                if isinstance(append.outcome, CspError) and not append.waited:
-                    log.error("not stored: %s", append.outcome)
+                append.settle()
 
     def _fail_queued(self) -> None:
         # empty unless on_commit raised: then nobody may wait for ever on the way down
         self._open = False
         for append in self._queue:
             append.outcome = CspError("stopping", f"history: {self.path}: closed before it was written")
-            append.done.set()
+            append.settle()
 
 
 def _commit_blocking(db: sqlite3.Connection, batch: Sequence[_Append[Any]]) -> None:
     """Write the batch in one transaction, whole or not at all."""
     db.execute("begin immediate")
     try:
-        for append in batch:
-            append.outcome = append.write(db)
+        said = [(append, append.write) for append in batch if isinstance(append.write, Accepted)]
+        stored = inserts.insert_messages(db, [message for _, message in said])
+        for (append, _), outcome in zip(said, stored, strict=True):
+            append.outcome = outcome
+        for append in batch:  # nothing of it can be meant to go before a message that came behind it
+            if not isinstance(append.write, Accepted):
+                append.outcome = append.write(db)
         db.execute("commit")
     except BaseException:
         if db.in_transaction:  # on a full disk SQLite has rolled back already
@@ -398,22 +389,6 @@ def _read_blocking(
         db.execute("pragma query_only=on")
         db.execute("begin")  # one picture, though messages and deliveries are two queries
         return select(db)
-
-
-def _clean(text: str) -> str:
-    """`text` as SQLite can hold it: JSON may carry half a surrogate pair, which is no character at all."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
-
-
-def _sound(value: Any) -> Any:
-    """A term of a query as SQLite can take it: numbers have 64 bits there."""
-    if isinstance(value, int):
-        return max(-INT_MAX, min(INT_MAX, value))
-    return _clean(value) if isinstance(value, str) else value
 
 
 def _storage_error(path: Path, error: sqlite3.Error | OSError) -> CspError:

@@ -5,7 +5,6 @@ sidecar is given is `inbox`'s; this file carries it out.
 """
 
 import logging
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,11 +14,12 @@ from weakref import WeakValueDictionary
 import attrs
 import trio
 
+from cspd.answer import Answer
 from cspd.errors import CspError
 from cspd.gateway import inbox
 from cspd.gateway.chain import SYSTEM
 from cspd.gateway.feed import Feed, Published, Subscribers, everything
-from cspd.gateway.history import Accepted, Event, History, Message, as_event
+from cspd.gateway.history import Accepted, Event, History, Message
 from cspd.gateway.identity import HUMAN
 from cspd.gateway.inbox import RANK, Inbox, InHand, Item
 from cspd.gateway.introduction import How
@@ -27,15 +27,13 @@ from cspd.gateway.link import Receiver
 from cspd.gateway.moderator import Moderator
 from cspd.gateway.question import Asked
 from cspd.gateway.room import Rooms
+from cspd.gateway.saying import check_content, said_now
 from cspd.journal import about
 
 log = logging.getLogger("cspd.hub")
 
-CONTENT_MAX = 64 * 1024  # bytes of UTF-8
-META_MAX = 8 * 1024
 MESSAGES_MAX = 4096
 CLOCK_CHECK_SEC = 3600.0
-NOTHING: Mapping[str, Any] = {}
 
 
 @attrs.frozen
@@ -63,6 +61,7 @@ class Hub:
     paused: set[str] = attrs.Factory(set)
     last_lines: dict[str, list[str]] = attrs.Factory(dict)  # of agents that have ended
     _messages: dict[str, Message] = attrs.Factory(dict)  # under way: in some inbox, or their turn goes on
+    _messages_max: int = MESSAGES_MAX
     subscribers: Subscribers = attrs.Factory(Subscribers)
     # By message id, for those who wait for a step of it; gone when the last of them is.
     _waited: WeakValueDictionary[str, trio.Event] = attrs.Factory(WeakValueDictionary)
@@ -158,39 +157,27 @@ class Hub:
         meta: Mapping[str, Any] | None = None,
         reply_to: Message | None = None,
         message_id: str = "",
-    ) -> Awaitable[dict[str, Any]]:
-        """Take a message; the awaitable is done when it is on disk. Raises CspError and then nothing has happened.
+    ) -> Answer[dict[str, Any]]:
+        """Take a message; the answer comes when it is on disk. Raises CspError and then nothing has happened.
 
         `message_id`: for one that may be said again after a lost answer ("duplicate-message").
         """
-        size = len(content.encode("utf-8", "replace"))
-        if size > CONTENT_MAX:
-            raise CspError("too-long", f"content: {size} bytes: the limit is {CONTENT_MAX}", "put it into a file")
-        if not content.strip():
-            raise CspError("empty", "content: '': there is nothing to say", "give a text")
+        check_content(content)
         route = self.rooms.route(sender, to, room)
         addressed = to if isinstance(to, str) else tuple(to)
-        message = _message(route.room, sender, addressed, content, meta or {}, message_id=message_id)
+        message = said_now(route.room, sender, addressed, content, meta or {}, message_id=message_id)
         said = self.moderator.stamped(message, reply_to)
-        return self._posted(self._store(said, self.moderator.admit(said, route.recipients)), route.recipients)
 
-    def _store(self, said: Message, deliveries: Mapping[str, tuple[str, str]]) -> Awaitable[Accepted]:
-        fields = attrs.asdict(said, recurse=False, filter=lambda field, _: field.name != "seq")
-        return self.store.add_message(**fields, deliveries=deliveries)
+        def reply(stored: Accepted) -> dict[str, Any]:
+            where = {"message_id": stored.message_id, "seq": stored.seq, "room": stored.room}
+            return {**where, "recipients": list(route.recipients)}
 
-    async def _posted(self, stored: Awaitable[Accepted], recipients: Sequence[str]) -> dict[str, Any]:
-        message = await stored
-        return {
-            "message_id": message.message_id,
-            "seq": message.seq,
-            "room": message.room,
-            "recipients": list(recipients),
-        }
+        return self.store.add_message(said, self.moderator.admit(said, route.recipients)).then(reply)
 
-    def human_line(self, agent: str, text: str, message_id: str = "") -> Awaitable[Accepted]:
+    def human_line(self, agent: str, text: str, message_id: str = "") -> Answer[Accepted]:
         """What the person typed to `agent` in its terminal: everybody in the room may know, nobody gets it typed."""
-        line = _message(self.rooms.home[agent], HUMAN, agent, text, kind="input", message_id=message_id)
-        return self._store(line, {})
+        line = said_now(self.rooms.home[agent], HUMAN, agent, text, kind="input", message_id=message_id)
+        return self.store.add_message(line, {})
 
     async def recall(self, message_id: str) -> None:
         """Have this message in memory again, if there is one: the cspd before us took it, its turn goes on."""
@@ -248,12 +235,14 @@ class Hub:
     def _remember(self, message: Message) -> None:
         """Until its turn has ended; messages whose turn never ends are let go when they are many."""
         self._messages[message.message_id] = message
-        if len(self._messages) <= MESSAGES_MAX:
+        if len(self._messages) <= self._messages_max:
             return
         held = {message_id for box in self.inboxes.values() for message_id in box.items}
-        for message_id in list(self._messages)[: MESSAGES_MAX // 2]:
+        for message_id in list(self._messages)[: len(self._messages) // 2]:
             if message_id not in held:
                 del self._messages[message_id]
+        # What waits stays, and is not looked at again before there is as much more: each message costs the same.
+        self._messages_max = max(MESSAGES_MAX, 2 * len(self._messages))
 
     async def wait_step(self, message_id: str, step: str) -> dict[str, Any]:
         """Until every recipient is at `step` or will never be; -> {NAME: {step, reason, ts}}."""
@@ -300,23 +289,27 @@ class Hub:
         senders: set[str] = set()
         for name, box in self.inboxes.items():
             for item in box.withheld():
-                message = self._messages[item.message_id]
-                reason = self.moderator.reason(message, name)
-                if not reason:
-                    senders.add(message.sender)
-                    expires_ts = max(item.expires_ts, time.time() + self.agents[name].expire_sec)
-                    self._perform(name, box.released(item.message_id, evidence, expires_ts))
-                elif reason != item.reason:
-                    self._perform(name, box.reported(item.message_id, "held", reason, evidence))
+                if self._reconsider(name, item, evidence):
+                    senders.add(self._messages[item.message_id].sender)
         self._expiry.set()
         return senders
+
+    def _reconsider(self, agent: str, item: Item, evidence: str) -> bool:
+        """Does this withheld message go on now?"""
+        box, reason = self.inboxes[agent], self.moderator.reason(self._messages[item.message_id], agent)
+        if not reason:
+            expires_ts = max(item.expires_ts, time.time() + self.agents[agent].expire_sec)
+            self._perform(agent, box.released(item.message_id, evidence, expires_ts))
+        elif reason != item.reason:
+            self._perform(agent, box.reported(item.message_id, "held", reason, evidence))
+        return not reason
 
     def announce(self, room: str, recipients: Sequence[str], content: str) -> str:
         """What CSP itself says to members of a room; -> the id of the message."""
         to = recipients[0] if len(recipients) == 1 else tuple(recipients) or HUMAN
-        said = _message(room, SYSTEM, to, content, kind="system")
+        said = said_now(room, SYSTEM, to, content, kind="system")
         try:
-            self._store(said, dict.fromkeys(recipients, ("accepted", "")))
+            self.store.add_message(said, dict.fromkeys(recipients, ("accepted", "")))
         except CspError as exc:
             log.error("room %s: not announced: %s", room, exc)
         return said.message_id
@@ -357,22 +350,24 @@ class Hub:
                 type, self.rooms.home.get(agent, "") if room is None else room, agent, data, time.time()
             )
         except CspError as exc:
-            about_it = about(agent=agent)
-            log.error(
-                "%s: an event is not kept: %s", agent, exc, extra=about_it
-            )  # the units must go on whatever the disk does
+            # the units must go on whatever the disk does
+            log.error("%s: an event is not kept: %s", agent, exc, extra=about(agent=agent))
 
     def committed(self, batch: Sequence[Event | Accepted]) -> None:
         """Called after each commit, in cursor order: only now the world may know."""
         for record in batch:
-            if isinstance(record, Accepted) and record.deliveries:
-                self._deliver(record)
-            event = as_event(record)
-            self.moderator.committed(record, self._messages.get(event.data.get("message_id", "")))
-            self.subscribers.publish(event)
-            news = self._waited.pop(event.data["message_id"], None) if event.type == "delivery" else None
-            if news is not None:
-                news.set()
+            if isinstance(record, Accepted):
+                if record.deliveries:
+                    self._deliver(record)
+                self.moderator.committed(record, None)
+            else:
+                self._noted(record)
+            self.subscribers.publish(record)
+
+    def _noted(self, event: Event) -> None:
+        self.moderator.committed(event, self._messages.get(event.data.get("message_id", "")))
+        if event.type == "delivery" and (news := self._waited.pop(event.data["message_id"], None)) is not None:
+            news.set()
 
     def _deliver(self, message: Accepted) -> None:
         self._remember(message)
@@ -387,7 +382,7 @@ class Hub:
             item = Item(message.message_id, first.step, first.reason, expires_ts=message.ts + agent.expire_sec)
             self._perform(name, box.posted(item))
             if item.withheld:
-                self.reconsider("nothing holds it any more")  # the word came while the commit ran
+                self._reconsider(name, item, "nothing holds it any more")  # the word came while the commit ran
         self._expiry.set()
 
     async def follow(
@@ -400,24 +395,6 @@ class Hub:
         """Send everything behind `since` (None: from now on) that `feed` wants: see `Subscribers.follow`."""
         feed = feed or Feed(everything if room is None else lambda event: event.room == room)
         await self.subscribers.follow(self.store, feed, since, room, send)
-
-
-def _message(
-    room: str,
-    sender: str,
-    to: str | tuple[str, ...],
-    content: str,
-    meta: Mapping[str, Any] = NOTHING,
-    kind: str = "message",
-    message_id: str = "",
-) -> Message:
-    """Said just now; its place in the order is given by the history."""
-    return Message(0, message_id or new_message_id(), room, sender, to, content, meta, time.time(), kind)
-
-
-def new_message_id() -> str:
-    """Unique without asking anybody; 80 random bits, and short enough to be typed in part."""
-    return secrets.token_hex(10)
 
 
 def _reached(step: str, wanted: str) -> bool:

@@ -5,11 +5,13 @@ given a second time unless the sidecar's ledger shows that it was never touched.
 """
 
 from collections.abc import Iterable, Mapping
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 import attrs
 
 WINDOW = 16  # messages with the sidecar at a time; the rest waits here and on disk
+STALE_MAX = 64  # entries of the heaps beyond twice the messages; then they are made anew
 FINAL = frozenset({"submitted", "turn_started", "turn_ended", "refused", "expired", "unknown"})
 WITHHELD = frozenset({"loop_guard", "floor", "ask"})  # reasons to hold a message back from its agent's sidecar
 RANK: Mapping[str, int] = {
@@ -68,31 +70,46 @@ class Item:
     reason: str = ""
     given: bool = False
     expires_ts: float = float("inf")
+    place: int = 0  # in the order of arrival
 
     @property
     def withheld(self) -> bool:
         """It waits for a word, not for the agent: later ones go first, and it does not expire."""
         return self.step == "held" and self.reason in WITHHELD
 
+    @property
+    def untouched(self) -> bool:
+        """It waits for its agent, and is with no sidecar."""
+        return not self.given and RANK[self.step] <= RANK["held"] and not self.withheld
+
 
 @attrs.define
 class Inbox:
-    """Messages of one agent that have not reached a final step, in order."""
+    """Messages of one agent that have not reached a final step, in order.
+
+    What one message costs does not grow with those that wait: only `link` and `unlink` look at all of them. So the two
+    heaps may hold what has gone on meanwhile; that is seen when it comes to their top.
+    """
 
     items: dict[str, Item] = attrs.Factory(dict)
     linked: bool = False
+    _arrived: int = 0
+    _given: int = 0
+    _withheld: dict[str, Item] = attrs.Factory(dict)
+    _next: list[tuple[int, str]] = attrs.Factory(list)  # to be given, by place
+    _due: list[tuple[float, str]] = attrs.Factory(list)  # to be ended, by the time when they expire
 
     def __len__(self) -> int:
         return len(self.items)
 
     def posted(self, item: Item) -> list[Command]:
-        self.items[item.message_id] = item
-        return self._offline() if not self.linked else self._give()
+        self._add(item)
+        return self._give() if self.linked else self._offline([item])
 
     def restored(self, items: Iterable[Item]) -> None:
         """At the start of cspd, from disk."""
         for item in items:
-            self.items[item.message_id] = item
+            self._add(item)
 
     def link(self, ledger: Iterable[InHand]) -> list[Command]:
         """A sidecar is there; `ledger` names the messages that it or its predecessor had in hand."""
@@ -101,7 +118,7 @@ class Inbox:
         for item in list(self.items.values()):
             entry = known.get(item.message_id)
             if entry is not None:
-                item.given = True
+                self._hand_over(item)
                 out += [] if entry.follows else self.reported(entry.message_id, entry.step, entry.reason)
             elif item.step in ("typing", "echoed"):
                 out += self.reported(item.message_id, "unknown", "what was typed of it is not known any more")
@@ -111,9 +128,11 @@ class Inbox:
     def unlink(self) -> list[Command]:
         """The sidecar is gone. What it had not begun waits; what it had begun its successor's ledger will tell."""
         self.linked = False
+        self._given = 0
         for item in self.items.values():
             item.given = False
-        return self._offline()
+        self._sort()
+        return self._offline(self.items.values())
 
     def reported(self, message_id: str, step: str, reason: str = "", evidence: str = "") -> list[Command]:
         """The sidecar says how far a message is. Repetitions change nothing."""
@@ -125,54 +144,85 @@ class Inbox:
         item.step, item.reason = step, reason
         out: list[Command] = [Record(message_id, step, reason, evidence)]
         if step in FINAL:
-            del self.items[message_id]
-            out += self._give()
+            self._remove(item)
+            return out + self._give()
+        if item.withheld != (message_id in self._withheld):
+            self._file(item)
         return out
 
     def released(self, message_id: str, evidence: str, expires_ts: float) -> list[Command]:
         """A withheld message goes on; what time it has begins anew."""
         item = self.items[message_id]
         item.step, item.reason, item.expires_ts = "accepted", "", expires_ts
+        self._file(item)
         out: list[Command] = [Record(message_id, "accepted", "", evidence)]
-        return out + (self._give() if self.linked else self._offline())
+        return out + (self._give() if self.linked else self._offline([item]))
 
     def withheld(self) -> list[Item]:
-        return [item for item in self.items.values() if item.withheld]
+        return list(self._withheld.values())
 
     def expire(self, now_ts: float) -> list[Command]:
         """Those that waited too long and were not begun."""
         out: list[Command] = []
-        for item in self._untouched():
-            if item.expires_ts <= now_ts:
-                out += self.reported(item.message_id, "expired", "nobody could take it in time")
+        while self.next_expiry_ts <= now_ts:
+            _, message_id = heappop(self._due)
+            out += self.reported(message_id, "expired", "nobody could take it in time")
         return out
 
     @property
     def next_expiry_ts(self) -> float:
         """When `expire` has something to end; infinite when it has not. What is with the sidecar ends there."""
-        return min((item.expires_ts for item in self._untouched()), default=float("inf"))
+        while self._due:
+            expires_ts, message_id = self._due[0]
+            item = self.items.get(message_id)
+            if item is not None and item.expires_ts == expires_ts and item.untouched:
+                return expires_ts
+            heappop(self._due)
+        return float("inf")
 
-    def _untouched(self) -> list[Item]:
-        waiting = (item for item in self.items.values() if RANK[item.step] <= RANK["held"])
-        return [item for item in waiting if not item.given and not item.withheld]
+    def _add(self, item: Item) -> None:
+        item.place, self._arrived = self._arrived, self._arrived + 1
+        self.items[item.message_id] = item
+        self._file(item)
+
+    def _remove(self, item: Item) -> None:
+        del self.items[item.message_id]
+        self._withheld.pop(item.message_id, None)
+        self._given -= item.given
+
+    def _file(self, item: Item) -> None:
+        """Where it is found again: it has come, or is withheld now, or is not any more."""
+        if item.withheld:
+            self._withheld[item.message_id] = item
+            return
+        self._withheld.pop(item.message_id, None)
+        heappush(self._next, (item.place, item.message_id))
+        heappush(self._due, (item.expires_ts, item.message_id))
+        if max(len(self._next), len(self._due)) > 2 * len(self.items) + STALE_MAX:
+            self._sort()
+
+    def _sort(self) -> None:
+        waiting = [item for item in self.items.values() if item.untouched]
+        self._next = [(item.place, item.message_id) for item in waiting]
+        self._due = [(item.expires_ts, item.message_id) for item in waiting]
+        heapify(self._due)
+
+    def _hand_over(self, item: Item) -> None:
+        self._given += not item.given
+        item.given = True
 
     def _give(self) -> list[Command]:
-        if not self.linked:
-            return []
-        room = WINDOW - sum(item.given for item in self.items.values())
         out: list[Command] = []
-        for item in self.items.values():
-            if room <= 0:
-                break
-            if not item.given and not item.withheld:
-                item.given = True
-                room -= 1
+        while self.linked and self._given < WINDOW and self._next:
+            item = self.items.get(heappop(self._next)[1])
+            if item is not None and not item.given and not item.withheld:
+                self._hand_over(item)
                 out.append(Give(item.message_id))
         return out
 
-    def _offline(self) -> list[Command]:
+    def _offline(self, items: Iterable[Item]) -> list[Command]:
         out: list[Command] = []
-        for item in list(self.items.values()):
+        for item in items:
             if item.step in ("accepted", "held") and not item.withheld:
                 out += self.reported(item.message_id, "held", "offline")
         return out

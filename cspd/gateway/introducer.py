@@ -5,7 +5,6 @@ Owns what each was told; the history keeps it, so that nobody is told again beca
 """
 
 import logging
-import time
 from typing import Any
 
 import attrs
@@ -13,8 +12,9 @@ import attrs
 from cspd.errors import CspError
 from cspd.gateway.chain import SYSTEM
 from cspd.gateway.feed import Feed, Published
-from cspd.gateway.hub import Hub, new_message_id
+from cspd.gateway.hub import Hub
 from cspd.gateway.introduction import introduction, membership_changed
+from cspd.gateway.saying import new_message_id, said_now
 
 log = logging.getLogger("cspd.introducer")
 
@@ -79,16 +79,7 @@ class Introducer:
 
     async def _say(self, name: str, room: str, text: str, told: Told) -> None:
         try:
-            await self.hub.store.add_message(
-                message_id=told.message_id,
-                room=room,
-                sender=SYSTEM,
-                to=name,
-                content=text,
-                meta=told.as_meta(),
-                kind="system",
-                ts=time.time(),
-                deliveries={name: ("accepted", "")},
-            )
+            said = said_now(room, SYSTEM, name, text, told.as_meta(), "system", told.message_id)
+            await self.hub.store.add_message(said, {name: ("accepted", "")})
         except CspError as exc:
             log.error("%s: it is not told who is in its room: %s", name, exc)

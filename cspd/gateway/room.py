@@ -3,7 +3,7 @@
 Agents are members of the room in their unit file, and of those they joined. The person is in every room.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import attrs
 
@@ -49,7 +49,7 @@ class Rooms:
         return sorted(at_home | (self.joined.get(room, set()) & self.home.keys()))
 
     def has(self, room: str, agent: str) -> bool:
-        """Is `agent` a member? Asked for every event, so without making lists."""
+        """Is `agent` a member? Asked for every event and message, so without making lists."""
         home = self.home.get(agent)
         return home is not None and (home == room or agent in self.joined.get(room, ()))
 
@@ -87,7 +87,7 @@ class Rooms:
         if sender in agents:
             raise CspError("nobody", f"to: {sender!r}: is the sender itself", "give another agent's name")
         place = room or self._common_room(sender, agents)
-        outside = [agent for agent in agents if room is not None and agent not in self.members(place)]
+        outside = [agent for agent in agents if room is not None and not self.has(place, agent)]
         if outside:
             raise CspError(
                 "not-a-member",
@@ -108,7 +108,7 @@ class Rooms:
     def _common_room(self, sender: str, agents: list[str]) -> str:
         """The sender's own room when everybody is there, else the first recipient's."""
         own = self.home.get(sender, LOBBY)
-        if not agents or all(agent in self.members(own) for agent in agents):
+        if all(self.has(own, agent) for agent in agents):
             return own
         return self.home[agents[0]]
 
@@ -122,11 +122,11 @@ class Rooms:
                 "; ".join(hints) or "`cspctl list` shows them all",
             )
 
-    def describe(self, room: str, counts: Mapping[str, int]) -> dict[str, object]:
+    def describe(self, room: str, messages: int) -> dict[str, object]:
         return {
             "room": room,
             "topic": self.topic(room),
             "members": self.members(room),
-            "messages": counts.get("messages", 0),
+            "messages": messages,
             "paused": room in self.paused,
         }

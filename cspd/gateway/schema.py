@@ -1,95 +1,31 @@
-"""What lies in history.db: records, and all SQL that writes or reads them; plain blocking SQLite.
+"""The file history.db, and the SQL that reads what is in it and lets go of it; plain blocking SQLite.
 
-Messages, steps and events share one cursor space: a message's `seq` is the cursor of its own event. When and
-in which thread something is written is decided by `history`; what a step means, by `room` and `inbox`.
+What a commit adds is `inserts`. When and in which thread something is read or written is decided by `history`; what a
+step means, by `room` and `inbox`.
 """
 
 import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from cspd.errors import CspError
+from cspd.gateway.inserts import INDEX, TALLY, clean, dump, insert_event
+from cspd.gateway.records import Delivery, Event, Message, Story, message_json
 from cspd.gateway.tables import IS_OPEN, TABLES, UPGRADES, VERSION
 from cspd.paths import make_private_dir
 
 OPEN_STEPS = ("accepted", "held", "typing", "echoed")  # every other step is final
 CHECK_MAX = 256 << 20  # bytes; checking costs about 0.5 s a GB from a warm cache, too long for a restart in a second
+INT_MAX = (1 << 63) - 1
 PREFIX_MIN = 6  # characters of a message id that may stand for the whole
+WAL_PAGES = 4000  # 16 MB: written back less often, so that fewer commits wait for it; read again in 20 ms after a crash
 FORGET_SLICE = 1000  # rows deleted in one transaction, so that appends never wait long behind retention
-
-
-@attrs.frozen
-class Delivery:
-    """Where a message stands with one recipient."""
-
-    agent: str
-    step: str
-    reason: str
-    ts: float
-
-
-@attrs.frozen
-class Message:
-    """Said in a room; `to` is as the sender gave it, `kind` is message, input (a person's line) or system."""
-
-    seq: int
-    message_id: str
-    room: str
-    sender: str
-    to: str | tuple[str, ...]
-    content: str
-    meta: Mapping[str, Any]
-    ts: float
-    kind: str
-
-
-@attrs.frozen
-class Accepted(Message):
-    """A message at the moment it went to disk, with the first delivery of every recipient."""
-
-    deliveries: Mapping[str, Delivery]
-
-
-@attrs.frozen
-class Event:
-    """Something that happened; `seq` is the message it is about."""
-
-    cursor: int
-    ts: float
-    type: str
-    room: str
-    agent: str
-    seq: int | None
-    data: Mapping[str, Any]
-
-
-Record = Event | Accepted
-Story = tuple[Message, dict[str, Delivery]]
-
-
-def message_json(m: Message, deliveries: Mapping[str, Delivery]) -> dict[str, Any]:
-    """The message as people and programs see it."""
-    to = m.to if isinstance(m.to, str) else list(m.to)
-    head = {"seq": m.seq, "message_id": m.message_id, "room": m.room, "from": m.sender, "to": to}
-    body = {"content": m.content, "meta": dict(m.meta), "ts": m.ts, "kind": m.kind}
-    return head | body | {"deliveries": deliveries_json(deliveries)}
-
-
-def deliveries_json(deliveries: Mapping[str, Delivery]) -> dict[str, Any]:
-    return {d.agent: {"step": d.step, "reason": d.reason, "ts": d.ts} for d in deliveries.values()}
-
-
-def as_event(m: Record) -> Event:
-    """Any record as the event that subscribers get: live and replayed ones are equal."""
-    if isinstance(m, Event):
-        return m
-    return Event(m.seq, m.ts, "message", m.room, m.sender, m.seq, message_json(m, m.deliveries))
 
 
 def open_database(path: Path, busy_sec: float, damaged: bool = False) -> tuple[sqlite3.Connection, Path | None]:
@@ -128,6 +64,7 @@ def _open(path: Path, busy_sec: float) -> sqlite3.Connection:
     try:
         db.execute("pragma journal_mode=wal")
         db.execute("pragma synchronous=full")  # in WAL mode only this survives a power cut after COMMIT
+        db.execute(f"pragma wal_autocheckpoint={WAL_PAGES}")
         db.execute("pragma foreign_keys=on")
         _make_tables(db, path)
         _check(db, path)
@@ -209,44 +146,8 @@ def _carry_over(db: sqlite3.Connection, aside: Path) -> None:
         except sqlite3.Error:
             pass  # of an older version, or just where it is damaged; SQLite takes back what it has inserted
     db.execute("detach damaged")
-
-
-# Writing: each call is one row of a transaction that the caller has begun. A refusal is returned, not raised,
-# and comes before anything of it is written, so the other rows of the transaction need not suffer for it.
-
-
-def insert_message(db: sqlite3.Connection, m: Accepted) -> Accepted | CspError:
-    row = (m.seq, m.message_id, m.room, m.sender, _dump(m.to), m.content, _dump(m.meta), m.kind, m.ts)
-    insert = "insert into message values (?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict(message_id) do nothing"
-    if not db.execute(insert, row).rowcount:
-        return CspError("duplicate-message", f"message: {m.message_id}: stored before", "use a new id")
-    for d in m.deliveries.values():
-        db.execute("insert into delivery values (?, ?, ?, ?, ?)", (m.seq, d.agent, d.step, d.reason, d.ts))
-    first = {"deliveries": deliveries_json(m.deliveries)}  # the rows move on, this keeps where they began
-    insert_event(db, Event(m.seq, m.ts, "message", m.room, m.sender, m.seq, first))
-    return m
-
-
-def insert_event(db: sqlite3.Connection, event: Event) -> Event:
-    db.execute(
-        "insert into event values (?, ?, ?, ?, ?, ?, ?)",
-        (event.cursor, event.ts, event.type, event.room, event.agent, event.seq, _dump(event.data)),
-    )
-    return event
-
-
-def insert_step(db: sqlite3.Connection, event: Event) -> Event | CspError:
-    """Move one delivery on; returns the event completed with the room and id of its message."""
-    found = db.execute("select room, message_id from message where seq = ?", (event.seq,)).fetchone()
-    if found is None:
-        return CspError("no-such-message", f"message: seq {event.seq}: not in the history")
-    room, message_id = found
-    db.execute(
-        """insert into delivery values (?, ?, ?, ?, ?) on conflict(seq, agent) do update
-           set step = excluded.step, reason = excluded.reason, ts = excluded.ts""",
-        (event.seq, event.agent, event.data["step"], event.data["reason"], event.ts),
-    )
-    return insert_event(db, attrs.evolve(event, room=room, data={"message_id": message_id, **event.data}))
+    for statement in (INDEX, TALLY):
+        db.execute(statement, (0,))
 
 
 def set_pair(db: sqlite3.Connection, table: str, pair: tuple[str, str], present: bool) -> None:
@@ -269,33 +170,51 @@ def forget(db: sqlite3.Connection, before_ts: float) -> tuple[int, int]:
             order by cursor limit ?""",
         (before_ts, FORGET_SLICE),
     ).fetchall()
-    db.executemany("delete from message where seq = ?", [(c,) for c, type_ in rows if type_ == "message"])
+    _delete_messages(db, [cursor for cursor, type_ in rows if type_ == "message"])
     db.executemany("delete from event where cursor = ?", [(c,) for c, _ in rows])
     if rows:
         db.execute("update forgotten set cursor = max(cursor, ?)", (rows[-1][0],))
     return len(rows), forgotten_cursor(db)
 
 
+def _delete_messages(db: sqlite3.Connection, seqs: Sequence[int]) -> None:
+    gone, which = "from message where seq in (select value from json_each(?))", (dump(seqs),)
+    db.execute(f"insert into message_fts(message_fts, rowid, content) select 'delete', seq, content {gone}", which)
+    for counted in db.execute(f"select count(*), room, kind {gone} group by room, kind", which).fetchall():
+        db.execute("update tally set n = n - ? where room = ? and kind = ?", counted)
+    db.execute(f"delete {gone}", which)
+
+
 _TERMS: Mapping[str, str] = {
     "room": "room = :room",
-    "since": "seq > :since",
-    "before": "seq < :before",
+    "since": "{seq} > :since",
+    "before": "{seq} < :before",
     "sender": "sender = :sender",
     # delivered to, or addressed in that very word ("human", "broadcast"); json_each of a string is one row
     "to": """(exists (select 1 from delivery d where d.seq = message.seq and d.agent = :to)
              or exists (select 1 from json_each(recipients) where value = :to))""",
     "kinds": "kind in (select value from json_each(:kinds))",
-    "phrase": "seq in (select rowid from message_fts where message_fts match :phrase)",
+    "phrase": "message_fts match :phrase",
     "part": "instr(lower(content), lower(:part)) > 0",  # not `like`: nothing to escape
 }
+
+
+def sound(value: Any) -> Any:
+    """A term of a query as SQLite can take it: numbers have 64 bits there."""
+    if isinstance(value, int):
+        return max(-INT_MAX, min(INT_MAX, value))
+    return clean(value) if isinstance(value, str) else value
 
 
 def select_messages(db: sqlite3.Connection, limit: int, asked: Mapping[str, str | int | None]) -> list[Story]:
     """Oldest first: the first `limit` after `since`, else the last. `asked` has keys of _TERMS."""
     given = {name: value for name, value in asked.items() if value is not None}
-    where = " and ".join(_TERMS[name] for name in given) or "true"
+    # The index gives what it finds in the order asked for: of a common text only the newest few are looked at.
+    by_text = "message_fts cross join message on seq = message_fts.rowid", "message_fts.rowid"
+    source, seq = by_text if "phrase" in given else ("message", "seq")
+    where = " and ".join(_TERMS[name].format(seq=seq) for name in given) or "true"
     order = "asc" if "since" in given else "desc"
-    query = f"select * from message where {where} order by seq {order} limit :limit"
+    query = f"select message.* from {source} where {where} order by {seq} {order} limit :limit"
     return _stories(db, sorted(db.execute(query, {**given, "limit": limit})))
 
 
@@ -342,20 +261,9 @@ def select_pending(db: sqlite3.Connection, agent: str) -> list[tuple[Message, De
     return [(_message(row), Delivery(*row[9:])) for row in rows]
 
 
-def select_pending_counts(db: sqlite3.Connection) -> dict[str, int]:
-    return dict(db.execute(f"select agent, count(*) from delivery where {IS_OPEN} group by agent").fetchall())
-
-
-def select_counts(db: sqlite3.Connection, room: str) -> dict[str, int]:
-    messages, inputs, systems, last_seq, pending = db.execute(
-        f"""select count(*) filter (where kind = 'message'), count(*) filter (where kind = 'input'),
-            count(*) filter (where kind = 'system'), coalesce(max(seq), 0),
-            (select count(*) from delivery d join message m using(seq) where d.{IS_OPEN} and m.room = :room)
-            from message where room = :room""",
-        {"room": room},
-    ).fetchone()
-    kinds = {"messages": messages, "inputs": inputs, "systems": systems}
-    return {**kinds, "last_seq": last_seq, "pending": pending}
+def select_tally(db: sqlite3.Connection) -> dict[str, int]:
+    """Room -> messages in it, without a look at the messages."""
+    return dict(db.execute("select room, n from tally where kind = 'message'").fetchall())
 
 
 def select_members(db: sqlite3.Connection) -> dict[str, list[str]]:
@@ -381,7 +289,7 @@ def forgotten_cursor(db: sqlite3.Connection) -> int:
 def _stories(db: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) -> list[Story]:
     stories = {row[0]: (_message(row), dict[str, Delivery]()) for row in rows}
     query = "select * from delivery where seq in (select value from json_each(?)) order by seq, agent"
-    for seq, agent, step, reason, ts in db.execute(query, (_dump(list(stories)),)):
+    for seq, agent, step, reason, ts in db.execute(query, (dump(list(stories)),)):
         stories[seq][1][agent] = Delivery(agent, step, reason, ts)
     return list(stories.values())
 
@@ -404,8 +312,3 @@ def _replayed(row: tuple[Any, ...]) -> Event:
         return event
     first = {agent: Delivery(agent, **d) for agent, d in event.data["deliveries"].items()}
     return attrs.evolve(event, data=message_json(_message(rest), first))
-
-
-def _dump(value: object) -> str:
-    # ASCII: half surrogate pairs stay escaped, SQLite could not hold them
-    return json.dumps(value, separators=(",", ":"))

@@ -165,6 +165,9 @@ class WebSocketLines:
                 await self._send(events.Ping())
         raise trio.BrokenResourceError(f"the gateway was silent for {2 * SILENCE_SEC:g} s")
 
+    def send_nowait(self, data: bytes) -> bool:
+        return False  # a frame may be sent in parts
+
     async def send(self, data: bytes) -> None:
         """Whole lines, each as a message; raises trio.BrokenResourceError when nobody takes them."""
         await self._send(*(events.TextMessage(data=line.decode()) for line in data.split(b"\n") if line))

@@ -74,6 +74,9 @@ class WebSocket:
                 return
             self._heard = self._prompt = True
 
+    def send_nowait(self, data: bytes) -> bool:
+        return False  # a frame may be sent in parts
+
     async def send(self, data: bytes) -> None:
         """Whole lines, each as a message."""
         await self._send(text_frames(data))

@@ -62,7 +62,7 @@ class Response:
 
 def encode(message: Mapping[str, Any]) -> bytes:
     """One line with its newline; non-ASCII stays readable, lone surrogates are replaced rather than refused."""
-    return _ENCODER.encode(message).encode("utf-8", "replace") + b"\n"
+    return _encode(message).encode("utf-8", "replace") + b"\n"
 
 
 def request(method: str, params: Mapping[str, Any], id: Id = None) -> bytes:
@@ -104,15 +104,15 @@ def _finite(text: str) -> float:
     return value if abs(value) < float("inf") else _no_number(text)
 
 
-# made once: json.loads and json.dumps make one for each message, which takes as long as what they do
-_DECODER = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite)
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+# made once: json's functions make one for each call that is not plain
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_decode = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite).decode
 
 
 def parse(text: bytes) -> Any:
     """Any JSON; raises CspError("parse-error"). Stricter than json: no NaN, nothing that is infinite."""
     try:
-        return _DECODER.decode(text.decode())
+        return _decode(text.decode(json.detect_encoding(text), "surrogatepass"))
     except (ValueError, RecursionError) as exc:
         raise CspError("parse-error", f"request: not JSON: {exc}", "send one JSON object a line") from exc
 

@@ -19,11 +19,14 @@ from bench.results import Results, above, at_most, below, beyond
 from bench.units import Reports, reports
 from real.instance import Instance
 
-from cspd.gateway import schema
+from cspd.gateway import inserts, schema
+from cspd.gateway.records import Accepted, Delivery, Event
 
 MILLION = 1_000_000
 SECONDS = 3.0
 RATE = 100
+SLICE = 1000  # messages of one commit when a history is made
+WORDS = [f"word{n}" for n in range(2000)]
 
 
 def measure(results: Results, rounds: int) -> None:
@@ -133,23 +136,23 @@ def fill(path: Path, messages: int) -> None:
     """A history as so many messages to one agent leave it: a delivery and four steps each."""
     db, _ = schema.open_database(path, 5.0)
     rng = random.Random(3)
-    words = [f"word{n}" for n in range(2000)]
     began = time.time() - messages
-    cursor = 0
-    db.execute("begin")
-    for n in range(messages):
-        seq, ts = cursor + 1, began + n
-        cursor += 5
-        waits = {"shell": schema.Delivery("shell", "accepted", "", ts)}
-        content = " ".join(rng.choices(words, k=10))
-        schema.insert_message(
-            db, schema.Accepted(seq, f"{n:020x}", "lobby", "human", "shell", content, {}, "message", ts, waits)
-        )
-        for k, step in enumerate(("typing", "echoed", "submitted", "turn_ended"), 1):
-            data = {"step": step, "reason": "", "evidence": ""}
-            schema.insert_step(db, schema.Event(seq + k, ts, "delivery", "", "shell", seq, data))
-    db.execute("commit")
+    for first in range(0, messages, SLICE):
+        said = [_said(n, began + n, rng) for n in range(first, min(first + SLICE, messages))]
+        db.execute("begin")
+        inserts.insert_messages(db, said)
+        for message in said:
+            for k, step in enumerate(("typing", "echoed", "submitted", "turn_ended"), 1):
+                data = {"step": step, "reason": "", "evidence": ""}
+                inserts.insert_step(db, Event(message.seq + k, message.ts, "delivery", "", "shell", message.seq, data))
+        db.execute("commit")
     db.close()
+
+
+def _said(n: int, ts: float, rng: random.Random) -> Accepted:
+    waits = {"shell": Delivery("shell", "accepted", "", ts)}
+    content = " ".join(rng.choices(WORDS, k=10))
+    return Accepted(5 * n + 1, f"{n:020x}", "lobby", "human", "shell", content, {}, ts, "message", waits)
 
 
 def looking_back(results: Results, rounds: int, messages: int) -> None:

@@ -16,7 +16,7 @@ import trio
 
 from cspd.errors import CspError
 from cspd.gateway import history as history_module
-from cspd.gateway import tables
+from cspd.gateway import inserts, schema, tables
 from cspd.gateway.history import Accepted, Delivery, Event, History, Message, as_event, open_history
 
 pytestmark = pytest.mark.real
@@ -32,7 +32,9 @@ async def say(history: History, message_id: str, content: str = "hello", **chang
         **{"room": "lobby", "sender": "alice", "to": "bob", "meta": {}, "kind": "message", "ts": 1.0},
         **{"deliveries": {"bob": ("accepted", "")}, "message_id": message_id, "content": content},
     }
-    return await history.add_message(**(fields | changes))
+    fields |= changes
+    deliveries = fields.pop("deliveries")
+    return await history.add_message(Message(seq=0, **fields), deliveries)
 
 
 def ids(stories: list[tuple[Message, dict[str, Delivery]]]) -> list[str]:
@@ -250,6 +252,25 @@ async def test_half_a_surrogate_pair_is_stored_as_a_replacement_character(path: 
         assert ids(await history.messages(grep="a\ufffd b")) == ["m-1"]
 
 
+@pytest.mark.parametrize("asked", [{}, {"since": 3}, {"before": 9, "room": "lobby", "sender": "alice"}])
+async def test_a_text_is_looked_for_from_the_end_that_is_asked_for(path: Path, asked: dict[str, Any]) -> None:
+    """Then the limit ends it: a common text in a long history has many thousand places."""
+    async with open_history(path) as history:
+        for number in range(10):
+            await say(history, f"m-{number}", "hello" if number % 2 else "good bye")
+        found = ids(await history.messages(grep="hell", limit=2, **asked))
+    statements: list[str] = []
+    with closing(schema.connect(path, 1.0)) as db:
+        db.set_trace_callback(statements.append)
+        schema.select_messages(db, 2, asked | schema.grep_terms("hell"))
+        db.set_trace_callback(None)
+        (query,) = (statement for statement in statements if "limit 2" in statement)
+        plan = str(db.execute(f"explain query plan {query}").fetchall())
+    assert found == {0: ["m-7", "m-9"], 1: ["m-3", "m-5"], 3: ["m-5", "m-7"]}[len(asked)]
+    assert plan.index("message_fts VIRTUAL TABLE") < plan.index("SEARCH message")
+    assert "TEMP B-TREE" not in plan
+
+
 async def test_what_is_pending_comes_in_order_and_without_final_steps(path: Path) -> None:
     async with open_history(path) as history:
         messages = [await say(history, f"m-{number}") for number in range(8)]
@@ -262,8 +283,6 @@ async def test_what_is_pending_comes_in_order_and_without_final_steps(path: Path
             ("m-2", "echoed"),
             ("m-7", "accepted"),
         ]
-        await say(history, "other", deliveries={"carol": ("held", "paused")})
-        assert await history.pending_counts() == {"bob": 3, "carol": 1}
 
 
 async def test_what_is_pending_is_found_by_the_index_of_open_deliveries(path: Path) -> None:
@@ -273,14 +292,57 @@ async def test_what_is_pending_is_found_by_the_index_of_open_deliveries(path: Pa
     assert "delivery_open" in str(on_disk(path, plan))
 
 
-async def test_a_room_is_counted_by_kind(path: Path) -> None:
+async def test_the_messages_of_each_room_are_counted(path: Path) -> None:
     async with open_history(path) as history:
+        assert await history.tally() == {}
         await say(history, "m-1")
         await say(history, "m-2", kind="input", deliveries={})
-        await say(history, "m-3", room="den")
-        counts = {"messages": 1, "inputs": 1, "systems": 0, "last_seq": 2, "pending": 1}
-        assert await history.counts("lobby") == counts
-        assert set((await history.counts("nowhere")).values()) == {0}
+        for number in range(3, 6):
+            await say(history, f"m-{number}", room="den", ts=float(number), deliveries={})
+        with pytest.raises(CspError):
+            await say(history, "m-3", room="den")
+        assert await history.tally() == {"lobby": 1, "den": 3}
+        while await history.forget(5.0):
+            pass
+        assert await history.tally() == {"lobby": 1, "den": 1}
+        assert ids(await history.messages(grep="hello")) == ["m-1", "m-5"]  # the index has forgotten them too
+    assert on_disk(path, "select count(*) from message_fts where message_fts match 'hello'") == [(2,)]
+
+
+async def test_messages_of_one_commit_are_all_found_and_counted_once(path: Path) -> None:
+    async with open_history(path) as history:
+        async with trio.open_nursery() as nursery:
+            for number in range(20):
+                nursery.start_soon(say, history, f"m-{number:02}")
+        assert history.commits < 20
+        await say(history, "later")
+        assert len(await history.messages(grep="hello")) == 21
+        assert await history.tally() == {"lobby": 21}
+
+
+async def test_messages_of_an_older_file_are_found_counted_and_forgotten(path: Path) -> None:
+    path.parent.mkdir(mode=0o700)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for statement in tables.TABLES:
+            db.execute(statement)
+        db.execute("pragma user_version=1")
+        db.execute("""insert into message values (1, 'old', 'lobby', 'a', '"b"', 'hello', '{}', 'message', 1.0)""")
+        db.execute("insert into event values (1, 1.0, 'message', 'lobby', 'a', 1, '{}')")
+    async with open_history(path) as history:
+        await say(history, "new", ts=9.0)
+        assert ids(await history.messages(grep="hello")) == ["old", "new"]
+        assert await history.tally() == {"lobby": 2}
+        assert await history.forget(5.0) == 1
+        assert ids(await history.messages(grep="hello")) == ["new"]
+        assert await history.tally() == {"lobby": 1}
+
+
+@pytest.mark.parametrize("statement", [inserts.INDEX, inserts.TALLY])
+async def test_a_commit_looks_only_at_what_it_adds(path: Path, statement: str) -> None:
+    async with open_history(path):
+        pass
+    plan = str(on_disk(path, f"explain query plan {statement}", 7))
+    assert "SEARCH message USING INTEGER PRIMARY KEY" in plan
 
 
 async def test_a_message_is_found_by_six_characters_that_begin_only_its_id(path: Path) -> None:
@@ -589,15 +651,15 @@ async def test_the_files_are_closed_to_others(path: Path) -> None:
 VICTIM = """
 import os, sys, trio
 from pathlib import Path
-from cspd.gateway.history import open_history
+from cspd.gateway.history import Message, open_history
 
 async def speak(history, name):
     number = 0
     while True:
         number += 1
         message_id = f"{os.getpid()}-{name}-{number}"
-        message = await history.add_message(message_id=message_id, room="r", sender="s", to="t",
-            content="c" * 300, meta={}, kind="message", ts=1.0, deliveries={"t": ("accepted", "")})
+        said = Message(0, message_id, "r", "s", "t", "c" * 300, {}, 1.0, "message")
+        message = await history.add_message(said, {"t": ("accepted", "")})
         os.write(1, f"m {message_id}\\n".encode())
         await history.add_step(message.seq, "t", "submitted", "", "", 2.0)
         os.write(1, f"s {message_id}\\n".encode())

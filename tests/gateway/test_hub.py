@@ -19,9 +19,10 @@ from cspd.gateway import history as history_module
 from cspd.gateway import hub as hub_module
 from cspd.gateway.feed import EVENTS_MAX, Feed, Published, Subscribers, in_parts
 from cspd.gateway.history import Event
-from cspd.gateway.hub import CONTENT_MAX, Agent
+from cspd.gateway.hub import Agent
 from cspd.gateway.inbox import WINDOW, InHand
 from cspd.gateway.link import Link
+from cspd.gateway.saying import CONTENT_MAX
 
 pytestmark = pytest.mark.real
 
@@ -173,7 +174,7 @@ async def test_messages_whose_steps_flood_the_disk_do_not_bring_the_hub_down(
 
 async def test_a_message_on_its_way_to_the_disk_when_cspd_ends_is_kept(path: Path) -> None:
     async with hub_at(path, "bob") as hub:
-        hub.post("human", "bob", "last words").close()  # type: ignore[attr-defined]  # nobody waits for the answer
+        hub.post("human", "bob", "last words")  # nobody waits for the answer
     async with hub_at(path, "bob") as hub:
         assert link(hub, "bob").given == ["last words"]
 

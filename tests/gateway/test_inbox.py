@@ -1,6 +1,7 @@
 """What waits for one agent: order, the window, lost links, and that every message ends exactly once."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import attrs
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from cspd.gateway.inbox import FINAL, RANK, WINDOW, Command, Give, Inbox, InHand, Item, Record
+from cspd.gateway.inbox import FINAL, RANK, STALE_MAX, WINDOW, Command, Give, Inbox, InHand, Item, Record
 
 pytestmark = pytest.mark.pure
 
@@ -182,6 +183,37 @@ def test_the_next_expiry_is_that_of_a_message_that_can_expire_here() -> None:
     assert box.next_expiry_ts == 20.0
     box.link([])
     assert box.next_expiry_ts == float("inf")
+
+
+class Unread(dict[str, Item]):
+    """Messages of which one may be asked for, and never all."""
+
+    def __iter__(self) -> Any:
+        raise AssertionError("all messages are looked at")
+
+    items = keys = values = __iter__
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_message_that_comes_or_goes_costs_no_look_at_all_the_others(linked: bool) -> None:
+    box = inbox(*(f"m{number:03}" for number in range(200)), linked=linked)
+    box.posted(Item("kept", "held", "floor", expires_ts=500.0))
+    box.items = Unread(box.items)
+    box.posted(Item("m200", expires_ts=300.0))
+    box.reported("m000", "typing")
+    box.reported("m000", "submitted")
+    box.released("kept", "at a word", 400.0)
+    assert box.next_expiry_ts == 300.0
+    assert recorded(box.expire(350.0)) == [("m200", "expired", "nobody could take it in time")]
+
+
+def test_what_went_on_long_ago_is_not_kept() -> None:
+    box = inbox()
+    for number in range(1000):
+        box.posted(Item(str(number), expires_ts=1e9))
+        box.reported(str(number), "submitted")
+    assert len(box) == 0
+    assert len(box._due) <= STALE_MAX
 
 
 def test_steps_of_the_ladder_have_ranks_and_every_end_is_at_least_submitted() -> None:

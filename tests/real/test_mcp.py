@@ -167,7 +167,7 @@ async def test_ask_gives_back_a_reply_and_tells_meanwhile_how_far_the_question_i
     answer = result.structured_content
     assert answer is not None
     assert (answer["answered"], answer["answer"]) == (True, "it is 42"), answer
-    assert "bob: submitted" in told
+    assert "bob: typing" in told
     (said,) = [each for each in room.call("chat.history")["messages"] if each["from"] == "bob"]
     (first, last) = room.call("chat.get", message_id=said["message_id"])["steps"]["alice"]
     assert (first["step"], first["reason"], last["step"]) == ("held", "ask", "submitted")  # never typed

@@ -34,6 +34,9 @@ class Wire:
         async for line in self._receive:
             yield line
 
+    def send_nowait(self, data: bytes) -> bool:
+        return False
+
     async def send(self, data: bytes) -> None:
         request = rpc.decode(data)
         assert isinstance(request, rpc.Request)

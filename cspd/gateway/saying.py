@@ -1,0 +1,42 @@
+"""A message at the moment when it is said: what its content may be, its id and its time.
+
+Its place in the order is given by the history; its chain by `moderator`.
+"""
+
+import random
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from cspd.errors import CspError
+from cspd.gateway.records import Message
+
+CONTENT_MAX = 64 * 1024  # bytes of UTF-8
+NOTHING: Mapping[str, Any] = {}
+_RANDOM = random.Random()  # seeded by the kernel, once: asked for each message it costs more than all else here
+
+
+def check_content(content: str) -> None:
+    """Raises CspError: "too-long", "empty"."""
+    size = len(content.encode("utf-8", "replace"))
+    if size > CONTENT_MAX:
+        raise CspError("too-long", f"content: {size} bytes: the limit is {CONTENT_MAX}", "put it into a file")
+    if not content.strip():
+        raise CspError("empty", "content: '': there is nothing to say", "give a text")
+
+
+def said_now(
+    room: str,
+    sender: str,
+    to: str | tuple[str, ...],
+    content: str,
+    meta: Mapping[str, Any] = NOTHING,
+    kind: str = "message",
+    message_id: str = "",
+) -> Message:
+    return Message(0, message_id or new_message_id(), room, sender, to, content, meta, time.time(), kind)
+
+
+def new_message_id() -> str:
+    """Unique without asking anybody; 80 random bits, and short enough to be typed in part. No secret."""
+    return f"{_RANDOM.getrandbits(80):020x}"
