@@ -73,7 +73,7 @@ def test_a_new_sidecar_begins_a_new_file_and_both_are_whole(instance: Instance) 
     wait_recorded(instance, "first-2")
     old = instance.json("show", "a")["sidecar"]["pid"]
     os.kill(old, signal.SIGKILL)
-    eventually(lambda: instance.json("show", "a")["sidecar"]["pid"] not in (None, old), "a new sidecar")
+    eventually(lambda: (s := instance.agent("a")["sidecar"]) and s["pid"] not in (None, old), "a new sidecar")
     instance.wait_idle("a")
     say(instance, "a", "echo second-$((1 + 1))")
     wait_recorded(instance, "second-2")

@@ -138,12 +138,15 @@ def test_a_version_that_no_profile_knows_gets_its_messages_by_the_default_rules_
 ) -> None:
     agent = Agent.configure(instance, cli, name_of(cli), profile="default")
     instance.ctl("start", agent.name)
-    agent.wait_for("idle")
+    eventually(lambda: instance.agent(agent.name)["activity"] in ("idle", "unknown"), "it has started", START_SEC)
     texts = ["first", "second\nwith two lines", "third"]
     ids = [agent.send(text) for text in texts]
 
     def outcome(message_id: str) -> str:
-        last = agent.story(message_id)[-1]
+        story = agent.story(message_id)
+        if not story:
+            return ""
+        last = story[-1]
         settled = last["step"] in DONE or (last["step"], last["reason"]) == ("held", "unknown")
         return str(last["step"]) if settled else ""
 

@@ -165,7 +165,7 @@ def test_a_killed_keeper_comes_back_as_a_service_so_that_a_restart_of_cspd_stays
     eventually(lambda: str(_keeper_of(systemd)) == new, "cspd has the new keeper")
     assert systemd.pid(CSPD) == cspd, "cspd goes on"
     systemd.systemctl("restart", CSPD)
-    assert systemd.agent_pid("alice") == before
+    eventually(lambda: systemd.agent_pid("alice") == before, "its sidecar has brought its terminal to the new keeper")
     assert group_of(systemd, before) == KEEPER
     assert systemd.pid(KEEPER) == new
 
