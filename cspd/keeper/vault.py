@@ -41,17 +41,26 @@ class Vault:
 
     paths: Paths
     _held: dict[str, Duplicate] = attrs.Factory(dict)
+    _asked: set[tuple[str, int]] = attrs.Factory(set)
 
-    def holds(self, name: str) -> bool:
-        return name in self._held
+    def holds(self, name: str, incarnation: int | None = None) -> bool:
+        """A duplicate of its terminal, or of that incarnation's."""
+        held = self._held.get(name)
+        return held is not None and incarnation in (None, held.record["incarnation"])
 
-    async def fetch(self, name: str) -> None:
+    async def fetch(self, name: str, incarnation: int) -> None:
         """Have a duplicate of the terminal that the keeper holds now. Without one everything goes on as well."""
+        asked = (name, incarnation)
+        if self.holds(name, incarnation) or asked in self._asked:
+            return
+        self._asked.add(asked)
         try:
             answer, fds = await self._ask({"op": "share", "name": name}, ())
         except (OSError, CspError) as exc:
             log.debug("%s: no duplicate of its terminal: %s", name, exc)
             return
+        finally:
+            self._asked.discard(asked)
         duplicate = Duplicate(answer, fds)
         if len(fds) != COUNT:
             duplicate.close()

@@ -90,7 +90,7 @@ class Manager:
             self._nursery = nursery
             for name, record in self._held.items():
                 if record["exited"] is None:
-                    nursery.start_soon(self.vault.fetch, name)
+                    nursery.start_soon(self.vault.fetch, name, record["incarnation"])
             for config in configs:
                 self._add(config)
             nursery.start_soon(self._stop_strangers)
@@ -115,7 +115,7 @@ class Manager:
         assert self._nursery is not None
         note = self._notes.get(config.name)
         unit, incarnation, last_exit = _remembered(config, note)
-        supervised = Supervised(unit, self._spawn_request, self.changed, self.keeper, incarnation, last_exit=last_exit)
+        supervised = Supervised(unit, self._spawn_request, self._changed, self.keeper, incarnation, last_exit=last_exit)
         self.units[config.name] = supervised
         self._nursery.start_soon(self._run, supervised, note is None)
         return supervised
@@ -255,14 +255,14 @@ class Manager:
                 self._awaited_no_more(name)
                 if supervised is not None:  # however late it comes: what lives is the truth
                     self._compare(supervised, event)
-                self._fetch(name)
+                self._fetch(name, event["incarnation"])
             case "sidecar-lost":
                 self._awaited_no_more(name)
             case "sidecar-started" if supervised is not None:
                 self._note_sidecar(name, event["pid"])
                 supervised.sidecar_pid = event["pid"]
                 supervised.notify()
-                self._fetch(name)  # perhaps of a new incarnation
+                self._fetch(name, supervised.present)
             case "sidecar-exited" if supervised is not None:
                 self._note_sidecar(name, None)
                 if supervised.sidecar_pid == event["pid"]:
@@ -280,9 +280,15 @@ class Manager:
         if name in self._held:
             self._held[name] = {**self._held[name], "sidecar_pid": pid}
 
-    def _fetch(self, name: str) -> None:
+    def _fetch(self, name: str, incarnation: int) -> None:
         if self._nursery is not None:
-            self._nursery.start_soon(self.vault.fetch, name)
+            self._nursery.start_soon(self.vault.fetch, name, incarnation)
+
+    def _changed(self, supervised: Supervised) -> None:
+        """Before it has a sidecar, which comes later, nobody but the keeper holds its terminal."""
+        if supervised.unit.state is State.RUNNING and not self.vault.holds(supervised.name, supervised.present):
+            self._fetch(supervised.name, supervised.present)
+        self.changed(supervised)
 
     async def _release(self, name: str) -> None:
         self._held.pop(name, None)
@@ -344,7 +350,7 @@ class Manager:
 
     def _add_stopped(self, config: UnitConfig) -> Supervised:
         assert self._nursery is not None
-        supervised = Supervised(Unit(config), self._spawn_request, self.changed, self.keeper)
+        supervised = Supervised(Unit(config), self._spawn_request, self._changed, self.keeper)
         self.units[config.name] = supervised
         self._nursery.start_soon(self._run, supervised, False)
         return supervised

@@ -15,6 +15,7 @@ import trio.testing
 from cspd.config import Restart, Stop, UnitConfig
 from cspd.errors import CspError
 from cspd.keeper.client import KeeperClient
+from cspd.keeper.vault import Vault
 from cspd.paths import Paths
 from cspd.unit.machine import State
 from cspd.unit.manager import ADOPTION_SEC, BRING_AGAIN_SEC, Manager, _age, agent_environment
@@ -547,6 +548,24 @@ async def test_sidecars_are_known_by_the_keepers_word(autojump_clock: trio.testi
         manager.keeper_event({"event": "sidecar-exited", "name": "bob", "pid": 7, "status": {"signal": 9}})
         assert unit.sidecar_pid is None
         manager.keeper_event({"event": "sidecar-exited", "name": "nobody", "pid": 8, "status": {"code": 0}})
+
+
+async def test_the_terminal_of_an_agent_is_ours_too_before_it_has_a_sidecar(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int]] = []
+
+    async def fetch(name: str, incarnation: int) -> None:
+        asked.append((name, incarnation))
+
+    monkeypatch.setattr(Vault, "fetch", lambda _, name, incarnation: fetch(name, incarnation))
+    async with cspd(FakeKeeper(), config(autostart=True), config("carol")) as manager:
+        await manager.start("carol")
+        loaded = await manager.load(config("dave"))
+        await settle()
+        await manager.start(loaded.name)
+        await settle()
+        assert set(asked) == {("bob", 1), ("carol", 1), ("dave", 1)}
 
 
 def test_an_agent_gets_cspds_environment_without_what_is_private_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
