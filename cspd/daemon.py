@@ -32,7 +32,7 @@ from cspd.journal import about
 from cspd.keeper.client import KeeperClient
 from cspd.logtail import Entry, LogTail
 from cspd.paths import Paths, check_agent_name
-from cspd.profiles.find import examine_profile, find_profile
+from cspd.profiles.find import examine_profile, find_profile, profile_texts
 from cspd.profiles.profile import Hook, Keywords, Profile
 from cspd.sd import Service
 from cspd.signals import ENDING, HEEDED, heeded, let_through
@@ -68,7 +68,9 @@ def voices(config: UnitConfig, profile: Profile) -> How:
 
 def guest_agent(guest: GuestRecord, paths: Paths) -> Agent:
     """A guest has the defaults of a unit file, and the room and profile that it came with."""
-    config = UnitConfig(name=guest.name, command=("guest",), profile="default", room=guest.room)
+    told = guest.capabilities.get("profile")  # of another host perhaps, which may have others than we
+    profile = told if isinstance(told, str) and told in profile_texts(paths) else "default"
+    config = UnitConfig(name=guest.name, command=("guest",), profile=profile, room=guest.room)
     return gateway_agent(config, paths)
 
 

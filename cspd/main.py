@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from cspd import __version__
 from cspd.configfile import load_all, load_readable
+from cspd.descriptors import keep_inherited
 from cspd.errors import CspError
 from cspd.journal import log_here
 from cspd.keeper.start import keeper_listens, start_keeper
@@ -44,6 +45,7 @@ def main() -> None:
         paths = Paths.from_environ(os.environ)
         if options.check:
             sys.exit(_check(paths))
+        keep_inherited()
         environ = dict(os.environ)  # as it was given to us, so that it is given on whole
         manager = service(os.environ)  # before anything is started that would inherit its variables
         if options.keeper:
@@ -99,8 +101,10 @@ def _supervise(paths: Paths, manager: Service, environ: Mapping[str, str], optio
 
     from cspd.daemon import serve
     from cspd.keeper.client import KeeperClient
+    from cspd.keeper.spawn import set_process_name
     from cspd.succession import Inherited, become
 
+    set_process_name("cspd")  # after an exec it would be that of the interpreter
     keeper = KeeperClient(paths, begun, starts_one=not options.no_keeper)
     failed: list[CspError] = []
     successor = None

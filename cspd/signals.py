@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import attrs
-import trio
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
 HEEDED = (*ENDING, signal.SIGHUP)
@@ -39,6 +38,8 @@ class Heeded:
 
     async def wait(self) -> None:
         """Until one is there; it stays."""
+        import trio  # the signals are held back before anything that takes as long to import
+
         await trio.lowlevel.wait_readable(self.fd)
 
     async def next(self) -> signal.Signals:

@@ -48,6 +48,7 @@ MAY_IMPORT = {
     "cspd.profiles.*": BOTTOM,
     "cspd.wire.*": BOTTOM,
     "cspd.sd": set(),
+    "cspd.descriptors": set(),
     "cspd.signals": set(),
     "cspd.journal": set(),
     "cspd.listening": BOTTOM,
@@ -57,7 +58,7 @@ MAY_IMPORT = {
     "cspd.keeper.client": TRANSPORT,
     "cspd.keeper.vault": TRANSPORT,
     "cspd.keeper.start": BOTTOM,
-    "cspd.keeper.*": TRANSPORT | {"cspd.sidecar.main", "cspd.sidecar.warm"},  # of its children
+    "cspd.keeper.*": TRANSPORT | {"cspd.descriptors", "cspd.sidecar.main", "cspd.sidecar.warm"},  # of its children
     "cspd.unit.*": TRANSPORT | {"cspd.config", "cspd.profiles.*", "cspd.keeper.client", "cspd.keeper.vault"},
     "cspd.gateway.*": TRANSPORT,
     # a program of its own: what cspd and the keeper do for a unit, it does for itself
@@ -229,6 +230,13 @@ def test_the_keeper_imports_of_others_nothing_but_attrs() -> None:
     """It must not die, and everybody waits for its start."""
     needed = {name for module in reached_from("cspd.keeper.main") for name in third_party(eager(MODULES[module]))}
     assert needed == {"attrs"}
+
+
+def test_cspd_holds_its_signals_back_and_starts_the_keeper_before_it_imports_its_loop() -> None:
+    """The keeper gets ready meanwhile; and a signal that came during a slow import would end cspd by default."""
+    for start in ("cspd.main", "cspd.signals"):
+        needed = {name for module in reached_from(start) for name in third_party(eager(MODULES[module]))}
+        assert "trio" not in needed, start
 
 
 def eager(imports: list[Import]) -> list[Import]:

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cspd import __version__
+from cspd.descriptors import keep_inherited
 from cspd.journal import log_here
 from cspd.keeper import reexec
 from cspd.keeper.registry import Registry
@@ -119,6 +120,7 @@ def _signals_to_socket() -> socket.socket:
 
 def main() -> None:
     """`python -m cspd.keeper.main [--by-cspd | --check FD | --resume FD]`"""
+    keep_inherited()
     log_here("csp-keeper", "csp-keeper: %(message)s")
     paths = Paths.from_environ(os.environ)
     match sys.argv[1:]:

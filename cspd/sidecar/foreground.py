@@ -114,11 +114,11 @@ def start(request: Request, paths: Paths, control: socket.socket) -> Running:
     config = checked(request, paths)
     home = claim(config.name, paths, inside=request.inside)
     told = {"profile": config.profile, "command": list(config.command), "host": socket.gethostname()}
-    trouble = request.trouble
+    trouble, refused = request.trouble, False
     door: GuestDoor | GatewayDoor | None = gateway_door(request, home, told)
     if door is None:
         door = here = GuestDoor(Path(request.control_socket), home.name, config.room, told)
-        trouble = trio.run(ask_name, here)
+        trouble, refused = trio.run(ask_name, here), here.refused
         if here.name != home.name:
             home = _moved(home, here.name)
     config = attrs.evolve(config, name=home.name)
@@ -141,7 +141,7 @@ def start(request: Request, paths: Paths, control: socket.socket) -> Running:
         "settings": sidecar_settings(config),
     }
     os.close(terminal.pidfd)  # it is our own child: no other process gets its number before we have reaped it
-    said = notices(config.name, request.name, trouble)
+    said = notices(config.name, request.name, trouble, refused=refused)
     return Running(home, door, spec, terminal.master, listeners, control, said)
 
 
@@ -174,10 +174,13 @@ def _moved(home: Home, name: str) -> Home:
     return kept
 
 
-def notices(name: str, wanted: str, trouble: str) -> list[str]:
+def notices(name: str, wanted: str, trouble: str, *, refused: bool = False) -> list[str]:
     """What the person should know at the start, on the first lines of the agent's screen."""
     out = [] if name == wanted else [f"{wanted} is taken: this is {name}"]
-    return [*out, f"{trouble}: {name} runs without it, and joins the room when it can"] if trouble else out
+    if not trouble:
+        return out
+    then = "is in no room" if refused else "joins the room when it can"
+    return [*out, f"{trouble}: {name} runs without it, and {then}"]
 
 
 def agent_environment(ours: Mapping[str, str], config: UnitConfig, speaks_at: str) -> dict[str, str]:

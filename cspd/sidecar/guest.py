@@ -13,6 +13,7 @@ from cspd.transport import LineStream, RpcPeer, connect
 from cspd.wire import rpc
 
 ASK_SEC = 2.0
+REFUSED_SEC = 60.0  # who runs inside an agent stays there: asking again soon would only wake everybody
 
 
 @attrs.define
@@ -23,8 +24,12 @@ class GuestDoor:
     name: str
     room: str
     capabilities: Mapping[str, Any]
-    retry_max_sec: float = RETRY_MAX_SEC
     known: bool = False
+    refused: bool = False  # we are not one who may be in a room
+
+    @property
+    def retry_max_sec(self) -> float:
+        return REFUSED_SEC if self.refused else RETRY_MAX_SEC
 
     def to_plain(self) -> dict[str, Any]:
         """For the version after us."""
@@ -54,8 +59,12 @@ class GuestDoor:
 
     async def register(self, peer: RpcPeer) -> None:
         told = {"name": self.name, "room": self.room, "capabilities": dict(self.capabilities), "resume": True}
-        self.name = (await peer.call("agent.register", told))["name"]
-        self.known = True
+        try:
+            self.name = (await peer.call("agent.register", told))["name"]
+        except CspError as exc:
+            self.refused = exc.code == "not-allowed"
+            raise
+        self.known, self.refused = True, False
 
 
 async def ask_name(door: GuestDoor) -> str:

@@ -6,16 +6,17 @@ bytecode, caches of lookups, compiled patterns) is then shared by all instead of
 
 import logging
 import os
+import shutil
 import socket
-from contextlib import aclosing
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import attrs
 import trio
 
-from cspd.paths import Paths
+from cspd.paths import Paths, make_private_dir
 from cspd.sidecar import pty
 from cspd.sidecar.link import hello
 from cspd.sidecar.main import Ending, build_session, live
@@ -25,6 +26,7 @@ from cspd.wire.version import PROTOCOL
 
 log = logging.getLogger("csp-sidecar")
 
+STAGE = "rehearsal-"  # and the number of the process
 LOOKS_SEC = 0.15  # the screen is looked at twice
 SCREEN = b"\x1b]2;rehearsal\x07\x1b[1;31mred\x1b[m\r\n$ "
 SETTINGS: dict[str, Any] = {
@@ -73,8 +75,26 @@ def rehearse(paths: Paths) -> None:
 
 
 def _play(paths: Paths) -> None:
-    with TemporaryDirectory(prefix="csp-rehearsal-") as folder:
-        trio.run(_live, Path(folder), paths)
+    _clear(paths)
+    with _stage(paths.runtime / f"{STAGE}{os.getpid()}") as folder:
+        trio.run(_live, folder, paths)
+
+
+@contextmanager
+def _stage(folder: Path) -> Iterator[Path]:
+    make_private_dir(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def _clear(paths: Paths) -> None:
+    """One that was killed has left its stage."""
+    for folder in paths.runtime.glob(f"{STAGE}*"):
+        pid = folder.name.removeprefix(STAGE)
+        if pid == str(os.getpid()) or not Path("/proc", pid).exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _live(folder: Path, paths: Paths) -> None:

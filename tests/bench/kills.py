@@ -1,7 +1,7 @@
 """SIGKILL at random moments: python tests/bench/kills.py [--seconds 600] [--kills 500] [--seed 1].
 
-cspd, keeper, any sidecar, or any two in sequence, while messages stream, agents print and a terminal is attached; the
-next when all are back.
+cspd, keeper, forkserver, any sidecar, or any two in sequence, while messages stream, agents print and a terminal is
+attached; the next when all are back.
 Exit status 1 when an agent or an acknowledged message was lost, something was typed twice, or a status was wrong.
 """
 
@@ -40,6 +40,7 @@ SETTLE_SEC = 120.0  # for what is still on its way after the last kill
 CLEAR_SEC = 5.0  # a person looks at a line that was left standing, and clears it
 SEND_SEC = 0.35
 KILL_LINE = b"\x15"
+ODDS = {"cspd": 2, "keeper": 2, "forkserver": 1, "sidecar": 5}  # of being the next victim
 
 
 @attrs.define
@@ -152,7 +153,7 @@ class Matrix:
     # ------------------------------------------------------------------ the killer
 
     def victims(self) -> dict[str, list[int]]:
-        found: dict[str, list[int]] = {"cspd": [], "keeper": [], "sidecar": []}
+        found: dict[str, list[int]] = {kind: [] for kind in ODDS}
         if self.instance.daemon is not None:
             found["cspd"] = [self.instance.daemon.pid]
         for pid in self.instance.processes():
@@ -181,7 +182,7 @@ class Matrix:
         while sum(self.kills.values()) < kills and time.monotonic() < end + seconds:
             time.sleep(seconds / kills * rng.uniform(0.0, 1.0))
             self.recover()
-            kinds = rng.choices(("cspd", "keeper", "sidecar"), (2, 2, 5), k=1 + (rng.random() < 0.3))
+            kinds = rng.choices(tuple(ODDS), tuple(ODDS.values()), k=1 + (rng.random() < 0.3))
             for number, kind in enumerate(kinds):
                 if number:
                     time.sleep(rng.choice((0.0, rng.uniform(0.0, 0.4))))

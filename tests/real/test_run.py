@@ -290,6 +290,20 @@ def test_an_agent_does_not_become_the_sidecar_of_a_guest(instance: Instance) -> 
     assert guest(instance, "another") is None
 
 
+def test_a_run_inside_an_agent_says_that_it_is_in_no_room(instance: Instance) -> None:
+    with run(instance, "--name", "outer", "--", *BASH) as outer:
+        wait_running(instance, "outer")
+        outer.type("cspctl run --name inner -- bash --norc; echo status=$?\r")
+        outer.until_shown("only the person may")
+        outer.until_shown("is in no room")
+        outer.type("exit 3\r")
+        outer.until_shown("status=3")
+        outer.type("exit\r")
+        outer.wait()
+    assert guest(instance, "inner") is None
+    assert "counts from the next start" not in (instance.root / "state/csp/run/outer/log").read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

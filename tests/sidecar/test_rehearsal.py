@@ -2,6 +2,7 @@
 
 import logging
 import os
+import subprocess
 import threading
 from pathlib import Path
 
@@ -21,7 +22,19 @@ def test_it_ends_by_itself_and_leaves_nothing(tmp_path: Path, caplog: pytest.Log
         rehearse(Paths(tmp_path / "run", tmp_path / "config", tmp_path / "state"))
     assert not caplog.records
     assert (sorted(os.listdir("/proc/self/fd")), threading.active_count()) == before
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [tmp_path / "run"]
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_it_clears_the_stage_of_one_that_was_killed_and_of_nobody_else(tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    killed, living = (tmp_path / f"rehearsal-{pid}" for pid in (ended.pid, os.getppid()))
+    for folder in (killed, living):
+        folder.mkdir()
+        (folder / "journal").write_bytes(b"x")
+    rehearse(Paths(tmp_path, tmp_path / "config", tmp_path / "state"))
+    assert list(tmp_path.iterdir()) == [living]
 
 
 def test_its_settings_are_a_units() -> None:
@@ -30,9 +43,7 @@ def test_its_settings_are_a_units() -> None:
     assert unit["record"].keys() == SETTINGS["record"].keys()
 
 
-def test_without_a_place_on_the_disk_there_is_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "no such directory"))
+def test_without_a_place_on_the_disk_there_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "run").write_text("not a directory")
     rehearse(Paths(tmp_path / "run", tmp_path / "config", tmp_path / "state"))
     assert "rehearsal" in caplog.text
