@@ -37,6 +37,7 @@ READERS = ("r1", "r2", "sh")
 DONE = ("submitted", "turn_started", "turn_ended")
 FINAL = (*DONE, "unknown", "refused", "expired")
 SETTLE_SEC = 120.0  # for what is still on its way after the last kill
+RECOVER_SEC = 20.0  # who is not back then does not come back
 CLEAR_SEC = 5.0  # a person looks at a line that was left standing, and clears it
 SEND_SEC = 0.35
 KILL_LINE = b"\x15"
@@ -191,16 +192,25 @@ class Matrix:
     def recover(self) -> None:
         """Until everybody is back: three processes hold each terminal, two of them may be killed in sequence."""
         begun = time.monotonic()
-        while time.monotonic() < begun + SETTLE_SEC:
-            try:
-                status = self.instance.call("daemon.status")
-                linked = all(a["sidecar"] and a["activity"] != "starting" for a in self.steady(status))
-                if linked and status["keeper"]["pid"] and self.adopted(status):
-                    break
-            except (OSError, ValueError, AssertionError):
-                pass  # cspd is on its way back
+        while missing := self.missing():
+            if time.monotonic() > begun + RECOVER_SEC:
+                self.wrong.append(f"after kill {sum(self.kills.values())} not back: {missing}")
+                break
             time.sleep(0.02)
         self.recovered.append(time.monotonic() - begun)
+
+    def missing(self) -> str:
+        """Who is not back? "" when everybody is."""
+        try:
+            status = self.instance.call("daemon.status")
+            for agent in self.steady(status):
+                if not agent["sidecar"] or agent["activity"] == "starting":
+                    return f"sidecar of {agent}"
+            if not status["keeper"]["pid"]:
+                return "keeper"
+            return "" if self.adopted(status) else f"terminals of the keeper {status['keeper']['pid']}"
+        except (OSError, ValueError, AssertionError) as error:
+            return f"cspd: {error!r}"
 
     def steady(self, status: dict[str, Any]) -> list[dict[str, Any]]:
         return [agent for agent in status["agents"] if agent["name"] != "mortal"]
@@ -268,7 +278,7 @@ class Matrix:
         print(f"exit statuses: {', '.join(f'{count} {what}' for what, count in sorted(self.exits.items()))}")
         for line in self.wrong:
             print(f"  {line}")
-        return not (gone or lost or doubled or self.exits["wrong"] or "Traceback" in self.instance.log)
+        return not (gone or lost or doubled or self.wrong or "Traceback" in self.instance.log)
 
 
 def run(seconds: float, kills: int, seed: int) -> bool:
