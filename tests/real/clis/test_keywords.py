@@ -65,9 +65,12 @@ def test_a_keyword_in_the_answer_of_one_is_a_turn_of_another(instance: Offline, 
     assert other.instance.agent(other.name)["activity"] != "dialog"
 
 
+MORE_KEY = {"claude": "\x0f", "gemini": "\x0f", "codex": "\x14"}  # shows more of what a tool displayed; and again less
+
+
 def closed_again(agent: Agent, outer: Outer) -> bool:
-    """Is what Control-O opened closed? A key that comes while the CLI draws for another size is lost: once more."""
-    outer.type("\x0f")
+    """Is what was opened closed? A key that comes while the CLI draws for another size is lost: once more."""
+    outer.type(MORE_KEY[agent.cli])
     with contextlib.suppress(pytest.fail.Exception):
         eventually(
             lambda: agent.instance.call("agent.explain", name=agent.name)["activity"] == "idle",
@@ -89,7 +92,7 @@ def test_a_file_that_a_tool_displays_is_said_to_nobody(agent: Agent) -> None:
         if agent.instance.agent(agent.name)["activity"] == "dialog":
             outer.type("\r")  # yes
         agent.wait(message_id, "turn_ended")
-        outer.type("\x0f")  # more of what the tool displayed, in claude and gemini
+        outer.type(MORE_KEY[agent.cli])
         outer.resize(80, 24)
         outer.resize(120, 40)
         eventually(lambda: closed_again(agent, outer), "its input is back")
