@@ -123,6 +123,7 @@ class _Attachment:
         self._ended: object = None  # the incarnation whose EXIT we saw last
         self._status: Mapping[str, Any] | None = None  # of that EXIT; None while it runs
         self._painted = False  # then the terminal's own history has what scrolled away before
+        self._painting = False  # a REPAINT is not yet drawn, and a sidecar that borrows the terminal waits for that
         # while not attached
         now = time.monotonic()
         self._since = self._next_try = now
@@ -170,7 +171,10 @@ class _Attachment:
         if wanted.get(link.fd, 0) & select.POLLIN and ready.get(link.fd, 0) & ~select.POLLOUT:
             self._received()
         if not tty.write_some():
-            self._leave(1, "")  # hung up: there is nobody to talk to
+            return self._leave(1, "")  # hung up: there is nobody to talk to
+        if self._painting and not tty.pending:
+            self._painting = False
+            link.send(Kind.PAINTED, b"")
 
     def _poll_for(self, wanted: dict[int, int]) -> select.poll:
         """Most turns want the same as the one before."""
@@ -196,6 +200,10 @@ class _Attachment:
         return max(0, int((due - time.monotonic()) * 1000) + 1)
 
     def _heed(self, signals: frozenset[int]) -> None:
+        if signal.SIGTSTP in signals:
+            self._seek_again()
+            os.kill(os.getpid(), signal.SIGSTOP)
+            signals |= self._signals.take()  # we were woken up
         if signal.SIGCONT in signals:
             # The shell has used the terminal since we were stopped: a new connection gives a whole picture.
             self._terminal.make_raw()
@@ -204,7 +212,7 @@ class _Attachment:
         if signal.SIGWINCH in signals and self._phase is not _Phase.SEEKING:
             rows, columns = self._terminal.size()
             self._link.send(Kind.RESIZE, json.dumps({"rows": rows, "columns": columns}).encode())
-        for number in sorted(signals - {signal.SIGCONT, signal.SIGWINCH}):
+        for number in sorted(signals - {signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH}):
             self._leave(128 + number, f"detached from {self._name}: {signal.Signals(number).name}")
 
     def _typed(self) -> None:
@@ -252,6 +260,7 @@ class _Attachment:
             case Kind.REPAINT:
                 self._terminal.repaint(payload)
                 self._painted = True
+                self._painting = self._link.lent
             case Kind.TAKEN:
                 self._link.taken(int.from_bytes(payload, "big"))
             case Kind.EXIT:
@@ -264,7 +273,7 @@ class _Attachment:
         incarnation = hello.get("incarnation")
         if incarnation is not None and incarnation == self._ended:
             return self._seek_again()  # the sidecar of the ended incarnation, on its way out
-        self._link.greeted(self._incarnation in (None, incarnation))
+        self._link.greeted(self._incarnation in (None, incarnation), lent=hello.get("lent") is True)
         self._incarnation, self._status = incarnation, None
         self._phase, self._been_attached = _Phase.ATTACHED, True
         self._since = time.monotonic()
@@ -290,6 +299,7 @@ class _Attachment:
             self._since, self._ask_pause = now, 0.0
             self._next_ask = now + _ASK_MIN_SEC
         self._link.close()
+        self._painting = False
         self._phase = _Phase.SEEKING
         self._pause = 0.0 if steady else self._pause
         self._next_try = now + self._pause
@@ -304,7 +314,7 @@ class _Attachment:
 
     def _try(self, now: float) -> None:
         try:
-            self._link.connect(frame(Kind.HELLO, self._hello()))
+            self._link.connect(frame(Kind.HELLO, self._hello()), self._terminal.lendable)
             self._phase = _Phase.GREETING
         except OSError:  # no socket, nobody behind it, or a full backlog: cspd will say which of them lasts
             self._next_try = now + self._pause

@@ -3,19 +3,22 @@
 When to connect and what the frames mean is `attach`'s.
 """
 
+import select
 import socket
+import time
 from collections import deque
 from pathlib import Path
 
-from cspd.wire.frames import HEADER_SIZE, FrameSplitter, Kind, frame
+from cspd.wire.frames import HEADER_SIZE, FrameError, FrameSplitter, Kind, frame
 
 _READ = 1 << 16
+_GIVE_BACK_SEC = 0.5  # a sidecar does it at once; one that hangs does not write either
 
 
 class SidecarLink:
     """Owns the connection, of which there are several one after the other; no call blocks.
 
-    `fd` is for poll, -1 while there is no connection.
+    `fd` is for poll, -1 while there is no connection. `lent`: the sidecar writes to our terminal itself.
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,6 +31,7 @@ class SidecarLink:
         self._parked: deque[bytes] = deque()  # typed for the connection before; waits for HELLO
         self._taken = 0  # what the present sidecar has said to have passed on
         self._deaf = False  # the peer reads no more; what it has written may still be read
+        self.lent = False
 
     @property
     def fd(self) -> int:
@@ -37,22 +41,23 @@ class SidecarLink:
     def unsent(self) -> int:
         return sum(map(len, self._unsent)) - self._sent
 
-    def connect(self, hello: bytes) -> None:
-        """Connect and send `hello` at once; raises OSError (EAGAIN: the backlog is full)."""
+    def connect(self, hello: bytes, terminal: int | None = None) -> None:
+        """Connect and send `hello` at once, with our terminal; raises OSError (EAGAIN: the backlog is full)."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             sock.connect(str(self._path))
+            sent = socket.send_fds(sock, [hello], [] if terminal is None else [terminal])
         except OSError:
             sock.close()
             raise
-        self._socket, self._deaf, self._taken = sock, False, 0
+        self._socket, self._deaf, self._taken, self.lent = sock, False, 0, False
         self._splitter = FrameSplitter()
         self._parked.extend(self._unsent)
-        self._unsent = deque([hello])
-        self.send_some()
+        self._unsent = deque([hello[sent:]] if sent < len(hello) else [])
 
-    def greeted(self, same: bool) -> None:
+    def greeted(self, same: bool, lent: bool = False) -> None:
         """HELLO was answered. What was typed before goes to the incarnation that it was typed for, or to none."""
+        self.lent = lent
         if same:
             self._unsent.extend(self._parked)
         self._parked.clear()
@@ -61,6 +66,8 @@ class SidecarLink:
     def close(self) -> None:
         """End the connection. Kept is the input that no sidecar has passed on, as far as we were told."""
         if self._socket is not None:
+            if self.lent:
+                self._take_back(self._socket)
             self._socket.close()
             self._socket = None
         self._sent = 0
@@ -68,6 +75,24 @@ class SidecarLink:
         self._unsent = deque(one for one in kept if one[0] == Kind.INPUT)
         self._parked.clear()
         self._untaken.clear()
+
+    def _take_back(self, sock: socket.socket) -> None:
+        """The sidecar writes to the terminal until it sees that we have closed our half; then it closes its own."""
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        deadline = time.monotonic() + _GIVE_BACK_SEC
+        try:
+            sock.shutdown(socket.SHUT_WR)
+            while (left := deadline - time.monotonic()) > 0 and poll.poll(left * 1000):
+                data = sock.recv(_READ)
+                if not data:
+                    break
+                for kind, payload in self._splitter.feed(data):
+                    if kind is Kind.TAKEN:
+                        self.taken(int.from_bytes(payload, "big"))
+        except (OSError, FrameError):
+            pass  # it is gone
+        self.lent = False
 
     def forget_input(self) -> None:
         """The agent it was typed for has ended."""

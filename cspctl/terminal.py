@@ -71,6 +71,11 @@ class Terminal:
     # -- bytes
 
     @property
+    def lendable(self) -> int | None:
+        """An open file on which another process does not wait either, and whose flags are nobody else's."""
+        return self._own
+
+    @property
     def pending(self) -> bool:
         return bool(self._waiting)
 
@@ -229,7 +234,10 @@ class Signals:
     `came`: there is something to `take`, also when poll has not said so yet.
     """
 
-    WATCHED = (signal.SIGWINCH, signal.SIGCONT, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
+    WATCHED = (
+        *(signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT),
+        *(signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT),
+    )
 
     def __enter__(self) -> "Signals":
         self.came = False

@@ -25,16 +25,16 @@ class Pace(Enum):
 
 @attrs.define
 class Outbox:
-    """Frames on their way to one client. The frame that is partly sent is never dropped: the stream stays whole."""
+    """Frames, or output, on their way to one client. What is partly sent is never dropped: the stream stays whole."""
 
     pace: Pace = Pace.KEEPING_UP
     queued: int = 0
     taken: int = 0  # bytes that the client took since its time began to run
     _trusted: bool = True  # fell behind before and did not catch up since: no patience a second time
-    _frames: deque[bytes] = attrs.Factory(deque)
+    _frames: deque[bytes | memoryview] = attrs.Factory(deque)
     _offset: int = 0  # of the first frame, already sent
 
-    def push(self, frame: bytes) -> None:
+    def push(self, frame: bytes | memoryview) -> None:
         if self.pace is Pace.BEHIND:
             return  # the repaint will show it
         self._frames.append(frame)
@@ -77,7 +77,12 @@ class Outbox:
         self.taken = 0
 
     def fall_behind(self) -> None:
-        self.pace, self._trusted = Pace.BEHIND, False
+        self._trusted = False
+        self.outdated()
+
+    def outdated(self) -> None:
+        """A repaint is due, which shows what is queued as well."""
+        self.pace = Pace.BEHIND
         kept = [self._frames[0]] if self._offset else []
         self._frames = deque(kept)
         self.queued = len(kept[0]) - self._offset if kept else 0
@@ -92,7 +97,6 @@ class Outbox:
         """It reads again: everything left over from before is sent."""
         return self.pace is Pace.BEHIND and not self._frames
 
-    def repainted(self, frame: bytes) -> None:
+    def repainted(self) -> None:
+        """The picture is on its way, by this queue or another."""
         self.pace = Pace.KEEPING_UP
-        self._frames.append(frame)
-        self.queued += len(frame)

@@ -1,11 +1,15 @@
 """The attach socket: accepts terminals, reads their frames, writes theirs. Who they are to the agent is `session`'s.
 
-One task reads and one writes for each client; `Clients` owns them all. A client that breaks the protocol or vanishes is
+A few tasks read and write for each client; `Clients` owns them all. A client that breaks the protocol or vanishes is
 let go; nothing that it does reaches the agent or the others.
 """
 
+import array
+import contextlib
+import fcntl
 import json
 import logging
+import os
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -19,9 +23,10 @@ import trio
 from cspd.errors import CspError
 from cspd.sidecar.attach import PATIENCE_SEC, Outbox, Pace
 from cspd.sidecar.keystrokes import Keystrokes
+from cspd.sidecar.outlet import Outlet
 from cspd.sidecar.pump import Pump
 from cspd.wire import rpc
-from cspd.wire.frames import FrameError, FrameSplitter, Kind, frame
+from cspd.wire.frames import HEADER_SIZE, FrameError, FrameSplitter, Kind, frame
 from cspd.wire.version import PROTOCOL, check_protocol
 
 log = logging.getLogger("csp-sidecar")
@@ -35,7 +40,11 @@ SIZE_MAX = 1000
 
 @attrs.define(eq=False)
 class Client:
-    """One attached terminal."""
+    """One attached terminal. Frames go over its socket; output goes there too, or to the terminal itself if it is lent.
+
+    A lent terminal is written to by one of us at a time: by the client until it has drawn a REPAINT (PAINTED), then by
+    this sidecar until the next REPAINT, EXIT or the end of the connection.
+    """
 
     sock: socket.socket
     rows: int = 0
@@ -47,72 +56,84 @@ class Client:
     wants_taken: bool = False
     inside: str = ""  # the agent in whose terminal this one runs
     taken: int = 0  # bytes of input
-    outbox: Outbox = attrs.Factory(Outbox)
     keystrokes: Keystrokes = attrs.Factory(Keystrokes)
-    _stuck: bool = False  # the socket is full: `write` waits for room
-    _wake: trio.Event = attrs.Factory(trio.Event)
-    _sent: trio.Event = attrs.Factory(trio.Event)
+    line: Outlet = attrs.field(init=False)
+    screen: Outlet | None = None
 
-    def push(self, kind: Kind, payload: bytes) -> None:
-        self.push_frame(frame(kind, payload))
+    def __attrs_post_init__(self) -> None:
+        self.line = Outlet(self.sock.fileno(), self.sock.sendmsg)
 
-    def push_frame(self, data: bytes) -> None:
-        self.outbox.push(data)
-        self.send_now()
-
-    def send_now(self) -> None:
-        """What is queued, as far as there is room: a keystroke's echo does not wait for a task switch."""
-        if not self._stuck:
-            self._send_some()
-        if self._owed:
-            self.wake()
-
-    def wake(self) -> None:
-        self._wake.set()
-
-    def _send_some(self) -> None:
-        buffers = self.outbox.head()
-        if not buffers:
-            return
-        try:
-            self.outbox.sent(self.sock.sendmsg(buffers))
-        except BlockingIOError:
-            self._stuck = True
-        except OSError:
-            self.outbox.drop()  # it has vanished; the task that reads from it notices too
-
-    async def write(self, pump: Pump, repaint: Callable[[], bytes]) -> None:
-        """Until the client is gone. `repaint` gives the bytes of the whole screen for one that fell behind."""
-        while True:
-            while self._owed:  # more may have come between the last of it and this task
-                await pump.while_writable(self.sock.fileno(), partial(self._writable, repaint))
-            self._sent.set()
-            self._wake = trio.Event()
-            await self._wake.wait()
+    def lend(self, terminal: int) -> None:
+        """From now on the descriptor is ours."""
+        if self.screen is not None:
+            os.close(self.screen.fd)
+        self.screen = Outlet(terminal, partial(os.writev, terminal), held=True)
 
     @property
-    def _owed(self) -> bool:
-        return bool(self.outbox.queued) or self.outbox.wants_repaint
+    def shown(self) -> Outbox:
+        """The output on its way."""
+        return (self.screen or self.line).outbox
 
-    def _writable(self, repaint: Callable[[], bytes]) -> bool:
-        """Is anything left?"""
-        self._stuck = False
-        self._send_some()  # asks for the buffers only now: they may have been dropped meanwhile
-        if self.outbox.wants_repaint:
-            self.outbox.repainted(frame(Kind.REPAINT, repaint()))
-        return self._owed
+    def push(self, kind: Kind, payload: bytes) -> None:
+        self.line.push(frame(kind, payload))
 
-    async def flush(self) -> None:
-        """Until everything is sent, or the client is gone."""
-        while self.outbox.queued:
-            self._sent = trio.Event()
-            await self._sent.wait()
+    def output(self, framed: bytes) -> None:
+        """The same bytes object for all clients."""
+        if self.screen is None:
+            self.line.push(framed)
+        else:
+            self.screen.push(memoryview(framed)[HEADER_SIZE:])
+
+    def send_now(self) -> None:
+        self.line.send_now()
+
+    def paint(self, picture: bytes) -> None:
+        if self.screen is not None:
+            self.screen.held = True
+        self.push(Kind.REPAINT, picture)
+
+    def painted(self) -> None:
+        if self.screen is not None and not self.left:
+            self.screen.held = False
+            self.screen.send_now()
+
+    def outdated(self) -> None:
+        """What it shows, and what is on its way there: it is to be painted anew."""
+        self.shown.outdated()
+        (self.screen or self.line).wake()
+
+    async def write(self, pump: Pump, repaint: Callable[[], bytes]) -> None:
+        """Until cancelled. `repaint` gives the bytes of the whole screen."""
+        async with trio.open_nursery() as nursery:
+            for outlet in (self.line, self.screen):
+                if outlet is not None:
+                    nursery.start_soon(outlet.run, pump, lambda: self.paint(repaint()))
+
+    async def farewell(self, last: bytes) -> None:
+        """Until it has everything, and this frame after that."""
+        if self.screen is not None:
+            await self.screen.flush()
+            self.screen.held = True
+        self.line.outbox.push_last(last)
+        self.line.wake()
+        await self.line.flush()
+
+    def leave(self) -> None:
+        """It has closed its half of the connection, and has its terminal back when it sees that we closed ours."""
+        self.left = True
+        if self.screen is not None:
+            self.screen.end()
+        self.line.send_now()  # it may be waiting to hear that its input was passed on
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        self._send_some()  # what it can take at once: it may be waiting to hear that its input was passed on
+        self.line.send_now()
+        self.line.end()
         self.sock.close()
-        self.outbox = Outbox()
-        self._sent.set()
+        if self.screen is not None:
+            self.screen.end()
+            os.close(self.screen.fd)
 
 
 class Host(Protocol):
@@ -137,17 +158,17 @@ class Clients:
     pump: Pump
     members: set[Client] = attrs.Factory(set)
 
-    def broadcast(self, kind: Kind, payload: bytes) -> None:
-        """The same bytes object for all; never blocks."""
+    def output(self, data: bytes) -> None:
+        """To all of them; never blocks."""
         if not self.members:
             return
-        data = frame(kind, payload)
+        framed = frame(Kind.OUTPUT, data)
         for client in self.members:
-            client.push_frame(data)
+            client.output(framed)
 
     @property
     def slowing(self) -> bool:
-        return any(client.outbox.pace is Pace.SLOWING for client in self.members)
+        return any(client.shown.pace is Pace.SLOWING for client in self.members)
 
     def send_now(self) -> None:
         """What was to go with an echo, and there was none."""
@@ -162,7 +183,7 @@ class Clients:
                     await trio.sleep(POLL_SEC)
             if scope.cancelled_caught:
                 for client in self.members:
-                    client.outbox.patience_over()
+                    client.shown.patience_over()
 
     async def serve(self, listener: socket.socket) -> None:
         """Accept until cancelled. The listener is shared with the keeper and non-blocking."""
@@ -181,13 +202,10 @@ class Clients:
     async def farewell(self, status: dict[str, Any]) -> None:
         """Tell everybody that the agent has ended, with all its output before it; a second at most."""
         last = frame(Kind.EXIT, json.dumps({"status": status}).encode())
-        for client in self.members:
-            client.outbox.push_last(last)
-            client.wake()
         with trio.move_on_after(FAREWELL_SEC):
             async with trio.open_nursery() as nursery:
                 for client in self.members:
-                    nursery.start_soon(client.flush)
+                    nursery.start_soon(client.farewell, last)
 
     async def _serve_client(self, client: Client) -> None:
         try:
@@ -218,24 +236,26 @@ class Clients:
             data = client.sock.recv(RECEIVE_SIZE)
         except BlockingIOError:
             return True
-        client.left = not data
         for kind, payload in joined(frames.feed(data)):
             self._received(client, kind, payload)
+        if not data:
+            client.leave()
         return bool(data) and self.host.input_has_room()
 
-    async def _receive(self, client: Client) -> bytes:
+    async def _receive(self, client: Client) -> tuple[bytes, int | None]:
+        """-> bytes, and the descriptor that came along."""
         while True:
             await trio.lowlevel.wait_readable(client.sock)
-            try:
-                return client.sock.recv(RECEIVE_SIZE)
-            except BlockingIOError:
-                continue
+            with contextlib.suppress(BlockingIOError):
+                return receive_with_fd(client.sock)
 
     async def _hello(self, client: Client, frames: FrameSplitter) -> list[tuple[Kind, bytes]]:
         """Greet and paint; -> frames that came along with the first one."""
         got: list[tuple[Kind, bytes]] = []
         while not got:
-            data = await self._receive(client)
+            data, lent = await self._receive(client)
+            if lent is not None:
+                client.lend(lent)  # here, so that whatever happens next it is closed
             if not data:
                 return []
             got = frames.feed(data)
@@ -251,7 +271,8 @@ class Clients:
         client.read_only = hello.get("read_only") is True
         client.wants_taken = hello.get("taken") is True
         client.scrollback = hello.get("scrollback") is not False
-        client.push(Kind.HELLO, json.dumps({"protocol": PROTOCOL, **self.host.greeting()}).encode())
+        greeting = {"protocol": PROTOCOL, "lent": client.screen is not None, **self.host.greeting()}
+        client.push(Kind.HELLO, json.dumps(greeting).encode())
         client.attached = True
         self.members.add(client)
         self.host.attach(client)
@@ -263,12 +284,34 @@ class Clients:
                 self.host.typed(client, payload)
                 if client.wants_taken:
                     client.taken += len(payload)
-                    client.outbox.push(frame(Kind.TAKEN, client.taken.to_bytes(8, "big")))  # goes with the echo
+                    client.line.outbox.push(frame(Kind.TAKEN, client.taken.to_bytes(8, "big")))  # goes with the echo
             case Kind.RESIZE:
                 client.rows, client.columns = _size(_json(payload))
                 self.host.resized(client)
+            case Kind.PAINTED:
+                client.painted()
             case _:
                 pass  # input of a read-only client; kinds of a newer one
+
+
+def receive_with_fd(sock: socket.socket) -> tuple[bytes, int | None]:
+    """-> bytes, and the terminal that came with them: open for writing, and so that a write does not block."""
+    data, rights, _, _ = sock.recvmsg(RECEIVE_SIZE, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+    found: int | None = None
+    for level, kind, payload in rights:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds = array.array("i", payload[: len(payload) // 4 * 4])
+            for fd in fds:
+                if found is None and _is_terminal(fd):
+                    found = fd
+                else:
+                    os.close(fd)
+    return data, found
+
+
+def _is_terminal(fd: int) -> bool:
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    return os.isatty(fd) and bool(flags & os.O_NONBLOCK) and flags & os.O_ACCMODE != os.O_RDONLY
 
 
 def joined(frames: list[tuple[Kind, bytes]]) -> list[tuple[Kind, bytes]]:

@@ -24,7 +24,6 @@ from cspd.sidecar.repaint import repaint
 from cspd.sidecar.view import View
 from cspd.sidecar.voice import Voice
 from cspd.transport import ancestry_of, peer_of
-from cspd.wire.frames import Kind
 
 
 class Session(Protocol):
@@ -73,7 +72,7 @@ class People:
     def attach(self, client: Client) -> None:
         if not client.read_only:
             self._lead(client)
-        client.push(Kind.REPAINT, repaint(self.session.emulation.terminal, scrollback=client.scrollback))
+        client.paint(repaint(self.session.emulation.terminal, scrollback=client.scrollback))
         self.count()
 
     def detached(self, client: Client) -> None:
@@ -111,7 +110,7 @@ class People:
         pty.set_size(self.session.master, client.rows, client.columns)
         for other in self.session.clients.members:
             if other is not client and other.attached:
-                other.push(Kind.REPAINT, self.repaint(other))
+                other.outdated()
         self.session.look_soon()
 
     def typed(self, client: Client, data: bytes) -> None:

@@ -40,7 +40,6 @@ from cspd.sidecar.submitted import Submitted
 from cspd.sidecar.terminal import Terminal
 from cspd.sidecar.view import View
 from cspd.sidecar.voice import Voice
-from cspd.wire.frames import Kind
 
 log = logging.getLogger("csp-sidecar")
 
@@ -139,7 +138,7 @@ class Session:
 
     def output(self, data: bytes) -> None:
         """People see it first; who wants to know what it means looks later."""
-        self.clients.broadcast(Kind.OUTPUT, data)
+        self.clients.output(data)
         now = self._output_at = trio.current_time()
         self.output_count += len(data)
         self.box.append(data)
@@ -157,7 +156,7 @@ class Session:
     def _show_notices(self) -> None:
         """Never in the middle of the agent's own sequence or character."""
         while self._notices and self.terminal.ground:
-            self.clients.broadcast(Kind.OUTPUT, notification(self._notices.pop(0)))
+            self.clients.output(notification(self._notices.pop(0)))
 
     def save(self) -> None:
         self.box.save(*self.emulation.snapshot())

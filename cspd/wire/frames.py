@@ -51,7 +51,9 @@ class LineSplitter:
 class Kind(IntEnum):
     """Attach frames on agents/NAME.sock: one byte of kind, four bytes of length (big endian), the payload."""
 
-    HELLO = 1  # both ways, first: JSON {"protocol", ...}; client adds rows, columns, read_only
+    HELLO = (
+        1  # both ways, first: JSON {"protocol", ...}; client adds rows, columns, read_only; its terminal may come along
+    )
     INPUT = 2  # client: bytes typed, untouched
     RESIZE = 3  # client: JSON {"rows", "columns"}
     OUTPUT = 4  # sidecar: bytes of the PTY, untouched
@@ -59,6 +61,7 @@ class Kind(IntEnum):
     EXIT = 6  # sidecar: JSON {"status": ...}, the incarnation has ended; the socket closes after it
     TAKEN = 8  # sidecar, when HELLO has "taken": eight bytes, how much input it has passed on; the rest is sent again
     REFUSED = 7  # sidecar: JSON of a CspError, instead of HELLO
+    PAINTED = 9  # client that lends its terminal: the last REPAINT is drawn, what follows may be written there
 
 
 _KINDS = {kind.value: kind for kind in Kind}

@@ -88,6 +88,16 @@ class Sidecar:
         self.conn.sendall(data)
         self.conn.setblocking(False)
 
+    def borrow(self, screen: bytes = b"SCREEN") -> int:
+        """Greet, and paint; -> the terminal that came with HELLO, to write to from now on."""
+        assert select.select([self.conn], [], [], DEADLINE_SEC)[0]
+        data, (terminal,), _, _ = socket.recv_fds(self.conn, 1 << 16, 1)
+        assert [kind for kind, _ in self.splitter.feed(data)] == [Kind.HELLO]
+        self.send(Kind.HELLO, {"protocol": 1, "agent": "claude", "incarnation": 1, "pid": 1, "lent": True})
+        self.send(Kind.REPAINT, screen)
+        self.expect(Kind.PAINTED)
+        return int(terminal)
+
     def greet(self, incarnation: int = 1, screen: bytes = b"SCREEN") -> dict[str, Any]:
         hello: dict[str, Any] = json.loads(self.expect(Kind.HELLO))
         self.send(Kind.HELLO, {"protocol": 1, "agent": "claude", "incarnation": incarnation, "pid": 1})
@@ -277,6 +287,86 @@ def test_a_signal_gives_the_terminal_back(desk: Desk, number: signal.Signals) ->
     tail = desk.shown.partition(b"SCREEN")[2]
     assert tail.startswith(RESET)
     assert b"[detached from claude: %s]" % number.name.encode() in tail
+
+
+@pytest.fixture
+def lent(desk: Desk) -> Iterator[tuple[Sidecar, int]]:
+    """A sidecar that has borrowed the terminal, and that terminal."""
+    desk.listen()
+    desk.start()
+    sidecar = desk.accept()
+    terminal = sidecar.borrow()
+    yield sidecar, terminal
+    os.close(terminal)
+
+
+def test_a_lent_terminal_does_not_block_and_shows_what_the_sidecar_writes(
+    desk: Desk, lent: tuple[Sidecar, int]
+) -> None:
+    _, terminal = lent
+    assert not os.get_blocking(terminal)
+    assert os.get_blocking(desk.slave), "the shell's own open file is as it was"
+    os.write(terminal, b"WRITTEN")
+    desk.wait_shown(ROOM + b"SCREENWRITTEN")
+
+
+def test_each_picture_on_a_lent_terminal_is_confirmed_when_it_is_drawn(desk: Desk, lent: tuple[Sidecar, int]) -> None:
+    sidecar, terminal = lent
+    for number in range(3):
+        sidecar.send(Kind.REPAINT, b"PICTURE %d" % number)
+        sidecar.expect(Kind.PAINTED)
+        os.write(terminal, b" and on")
+        desk.wait_shown(b"PICTURE %d and on" % number)
+
+
+def test_the_terminal_is_ours_again_only_when_the_sidecar_has_stopped_writing(
+    desk: Desk, lent: tuple[Sidecar, int]
+) -> None:
+    sidecar, terminal = lent
+    desk.type(b"\x1d")
+    wait_until(lambda: sidecar.closed, sidecar.pump)  # its half, by which it asks for the terminal
+    os.write(terminal, b"LATE")
+    sidecar.conn.close()
+    assert desk.wait_status() == 0
+    assert b"LATE" + RESET in desk.shown
+    assert desk.shown.endswith(b"[detached from claude]\r\n")
+
+
+def test_a_sidecar_that_hangs_does_not_keep_the_terminal(desk: Desk, lent: tuple[Sidecar, int]) -> None:
+    desk.type(b"\x1d")
+    assert desk.wait_status() == 0
+    assert desk.shown.endswith(b"[detached from claude]\r\n")
+
+
+def test_a_client_that_is_stopped_takes_its_terminal_back_and_is_painted_anew(
+    desk: Desk, lent: tuple[Sidecar, int]
+) -> None:
+    sidecar, _ = lent
+    assert desk.client is not None
+    desk.client.send_signal(signal.SIGTSTP)
+    wait_until(lambda: sidecar.closed, sidecar.pump)
+    sidecar.conn.close()
+    assert os.WIFSTOPPED(os.waitpid(desk.client.pid, os.WUNTRACED)[1])
+    desk.client.send_signal(signal.SIGCONT)
+    desk.accept().greet(screen=b"AGAIN")
+    desk.wait_shown(b"AGAIN")
+
+
+def test_what_was_taken_of_the_input_is_known_although_the_terminal_was_taken_back(
+    desk: Desk, lent: tuple[Sidecar, int]
+) -> None:
+    sidecar, _ = lent
+    desk.type(b"taken")
+    assert sidecar.expect(Kind.INPUT) == b"taken"
+    assert desk.client is not None
+    desk.client.send_signal(signal.SIGCONT)
+    wait_until(lambda: sidecar.closed, sidecar.pump)
+    sidecar.send(Kind.TAKEN, (5).to_bytes(8, "big"))
+    sidecar.conn.close()
+    second = desk.accept()
+    second.greet()
+    desk.type(b"new")
+    assert second.expect(Kind.INPUT) == b"new"
 
 
 def fill(sidecar: Sidecar, limit: int) -> int:

@@ -15,6 +15,7 @@ import pytest
 from cspd.sidecar.terminal import Terminal
 
 PATIENCE_SEC = 20.0
+TIOCGPTN = 0x80045430  # the number of the slave; not in the termios module
 
 
 class Outer:
@@ -47,6 +48,12 @@ class Outer:
         if (columns, rows) != (self.terminal.columns, self.terminal.rows):
             self.terminal.resize(columns, rows)
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    @property
+    def name(self) -> str:
+        """As in ttyname(3)."""
+        (number,) = struct.unpack("I", fcntl.ioctl(self.fd, TIOCGPTN, bytes(4)))
+        return f"/dev/pts/{number}"
 
     def flags(self) -> int:
         """The local modes of the terminal, to see whether it was put back."""

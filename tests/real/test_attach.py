@@ -1,10 +1,12 @@
 """Attach through `cspctl attach` on a real terminal, and on the socket where bytes and memory are counted."""
 
 import base64
+import glob
 import hashlib
 import json
 import os
 import random
+import re
 import select
 import shutil
 import signal
@@ -12,6 +14,7 @@ import socket
 import sys
 import termios
 import time
+import tty
 
 import pytest
 from real.instance import PATIENCE_SEC, Instance, eventually
@@ -221,6 +224,106 @@ def test_a_client_that_stops_reading_blocks_nobody_costs_little_and_is_painted_a
             stuck.read()
 
 
+def writes_to(pid: int, terminal: str) -> bool:
+    """Does the process hold this terminal?"""
+    return terminal in {os.readlink(entry) for entry in glob.glob(f"/proc/{pid}/fd/*") if os.path.islink(entry)}
+
+
+@pytest.fixture
+def flood(instance: Instance) -> str:
+    """The name of an agent that prints for ever after a key."""
+    instance.add("flood", "bash", "--norc", "-c", "echo ready; read -rsn1; exec yes 'a line of the flood'")
+    instance.wait_screen("flood", "ready")
+    return "flood"
+
+
+def test_the_sidecar_writes_to_the_terminal_itself_and_not_any_more_when_the_person_leaves(
+    instance: Instance, flood: str
+) -> None:
+    with attach(instance, flood) as outer:
+        outer.until_shown("ready")
+        sidecar, terminal = instance.agent(flood)["sidecar"]["pid"], outer.name
+        assert writes_to(sidecar, terminal)
+        outer.type("g")
+        outer.until_shown("a line of the flood")
+        outer.type(CTRL_BRACKET)
+        assert outer.wait() == 0
+        assert outer.screen().rstrip().endswith("[detached from flood]")
+        assert not writes_to(sidecar, terminal)
+
+
+def test_a_client_that_is_killed_leaves_nobody_who_writes_to_its_terminal(instance: Instance, flood: str) -> None:
+    with attach(instance, flood) as outer:
+        outer.until_shown("ready")
+        sidecar, terminal = instance.agent(flood)["sidecar"]["pid"], outer.name
+        outer.type("g")
+        outer.until_shown("a line of the flood")
+        os.kill(outer.pid, signal.SIGKILL)
+        eventually(lambda: not writes_to(sidecar, terminal), "the terminal is closed")
+
+
+def test_of_two_terminals_the_one_that_is_not_read_is_painted_anew_and_the_other_misses_nothing(
+    instance: Instance,
+) -> None:
+    instance.add("sh", "bash", "--norc")
+    instance.wait_idle("sh")
+    with attach(instance, "sh") as stuck, attach(instance, "sh") as reader:
+        stuck.until_shown("$")
+        reader.until_shown("$")
+        reader.output.clear()
+        reader.type("seq -f 'line-%.0f' 400000; echo all-$((1+1))-done\r")
+        reader.until_shown("all-2-done")
+        assert re.findall(rb"line-(\d+)\r\n", reader.output) == [b"%d" % n for n in range(1, 400001)]
+        stuck.output.clear()
+        stuck.until_shown("all-2-done")
+        assert len(stuck.output) < 3_000_000, "what it missed was not kept for it"
+        stuck.type("echo back-$((2+2))\r")
+        stuck.until_shown("back-4")
+
+
+def test_nothing_is_written_to_a_lent_terminal_before_its_owner_has_drawn_the_picture(instance: Instance) -> None:
+    instance.add("sh", "bash", "--norc")
+    instance.wait_idle("sh")
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    os.set_blocking(slave, False)
+    hello = {"protocol": PROTOCOL, "rows": 24, "columns": 80}
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(instance.runtime / "agents" / "sh.sock"))
+        socket.send_fds(sock, [frame(Kind.HELLO, json.dumps(hello).encode())], [slave])
+        sock.sendall(frame(Kind.INPUT, b"echo early-$((1+1))\r"))
+        instance.wait_screen("sh", "early-2")
+        assert not select.select([master], [], [], 0)[0]
+        sock.sendall(frame(Kind.PAINTED, b""))
+        shown = b""
+        while b"early-2" not in shown:
+            assert select.select([master], [], [], PATIENCE_SEC)[0]
+            shown += os.read(master, 65536)
+    os.close(master)
+    os.close(slave)
+
+
+@pytest.mark.parametrize("what", ["a pipe", "a terminal on which a write blocks", "a terminal for reading"])
+def test_what_cannot_be_written_to_without_waiting_is_not_borrowed(instance: Instance, what: str) -> None:
+    instance.add("sh", "bash", "--norc")
+    instance.wait_idle("sh")
+    master, slave = os.openpty()
+    pipe = os.pipe()
+    reading = os.open(os.ttyname(slave), os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+    lent = {"a pipe": pipe[1], "a terminal on which a write blocks": slave, "a terminal for reading": reading}[what]
+    try:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(str(instance.runtime / "agents" / "sh.sock"))
+            hello = {"protocol": PROTOCOL, "rows": 24, "columns": 80}
+            socket.send_fds(sock, [frame(Kind.HELLO, json.dumps(hello).encode())], [lent])
+            sock.settimeout(PATIENCE_SEC)
+            (kind, payload), *_ = FrameSplitter().feed(sock.recv(65536))
+            assert (kind, json.loads(payload)["lent"]) == (Kind.HELLO, False)
+    finally:
+        for fd in (master, slave, reading, *pipe):
+            os.close(fd)
+
+
 def memory_kb(pid: int) -> int:
     with open(f"/proc/{pid}/status") as f:
         return next(int(line.split()[1]) for line in f if line.startswith("VmRSS:"))
@@ -295,7 +398,7 @@ def test_nonsense_on_the_attach_socket_costs_only_its_own_connection(instance: I
         b"GET / HTTP/1.1\r\n\r\n",
         b"\x01\xff\xff\xff\xff",
         frame(Kind.HELLO, b"not json"),
-        b"\x09\0\0\0\0",
+        b"\x0b\0\0\0\0",
     ):
         with socket.socket(socket.AF_UNIX) as sock:
             sock.connect(path)

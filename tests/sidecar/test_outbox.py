@@ -106,7 +106,8 @@ def test_a_client_that_falls_behind_between_two_frames_is_owed_a_repaint_at_once
 def test_after_the_repaint_frames_are_sent_again() -> None:
     outbox = full()
     outbox.patience_over()
-    outbox.repainted(b"<screen>")
+    outbox.repainted()
+    outbox.push(b"<screen>")
     outbox.push(b"<more>")
     assert take(outbox, 1000) == b"<screen><more>"
     assert pace(outbox) is Pace.KEEPING_UP
@@ -115,12 +116,14 @@ def test_after_the_repaint_frames_are_sent_again() -> None:
 def test_who_fell_behind_gets_no_patience_before_it_has_caught_up() -> None:
     outbox = full()
     outbox.patience_over()
-    outbox.repainted(b"<screen>")
+    outbox.repainted()
+    outbox.push(b"<screen>")
     while pace(outbox) is Pace.KEEPING_UP:
         outbox.push(FRAME)
     assert pace(outbox) is Pace.BEHIND
     take(outbox, 1 << 30)
-    outbox.repainted(b"<screen>")
+    outbox.repainted()
+    outbox.push(b"<screen>")
     take(outbox, 1 << 30)  # now it has
     while pace(outbox) is Pace.KEEPING_UP:
         outbox.push(FRAME)
@@ -149,7 +152,8 @@ def test_memory_is_bounded_and_frames_are_never_cut(acts: list[str]) -> None:
             case "patience":
                 outbox.patience_over()
             case "repaint" if outbox.wants_repaint:
-                outbox.repainted(frame)
+                outbox.repainted()
+                outbox.push(frame)
         assert outbox.queued <= HIGH + len(frame)
     got += take(outbox, 1 << 30)
     assert got.replace(frame, b"") == b""

@@ -1,0 +1,91 @@
+"""One way to an attached client: its socket, or the terminal that it lends. Takes bytes when it can; never blocks."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+import attrs
+import trio
+
+from cspd.sidecar.attach import Outbox
+from cspd.sidecar.pump import Pump
+
+
+class Write(Protocol):
+    """Like writev(2): raises BlockingIOError where there is no room, another OSError where nobody is left."""
+
+    def __call__(self, buffers: list[memoryview], /) -> int: ...
+
+
+@attrs.define(eq=False)
+class Outlet:
+    """`held`: not to be written to at the moment; what comes is queued."""
+
+    fd: int
+    _write: Write
+    held: bool = False
+    outbox: Outbox = attrs.Factory(Outbox)
+    _stuck: bool = False  # the kernel's buffer is full: `run` waits for room
+    _wake: trio.Event = attrs.Factory(trio.Event)
+    _sent: trio.Event = attrs.Factory(trio.Event)
+
+    def push(self, data: bytes | memoryview) -> None:
+        self.outbox.push(data)
+        self.send_now()
+
+    def send_now(self) -> None:
+        """What is queued, as far as there is room: a keystroke's echo does not wait for a task switch."""
+        if not self._stuck:
+            self._send_some()
+        if self._owed:
+            self._wake.set()
+        elif not self.outbox.queued:
+            self._sent.set()
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def _send_some(self) -> None:
+        buffers = [] if self.held else self.outbox.head()
+        if not buffers:
+            return
+        try:
+            self.outbox.sent(self._write(buffers))
+        except BlockingIOError:
+            self._stuck = True
+        except OSError:
+            self.outbox.drop()  # it has vanished; the task that reads from its socket notices too
+
+    @property
+    def _owed(self) -> bool:
+        return not self.held and (bool(self.outbox.queued) or self.outbox.wants_repaint)
+
+    async def run(self, pump: Pump, repaint: Callable[[], None]) -> None:
+        """Until cancelled. `repaint` is called when everything from before is sent, and a picture is owed."""
+        while True:
+            while self._owed:  # more may have come between the last of it and this task
+                await pump.while_writable(self.fd, partial(self._writable, repaint))
+            self._sent.set()
+            self._wake = trio.Event()
+            await self._wake.wait()
+
+    def _writable(self, repaint: Callable[[], None]) -> bool:
+        """Is anything left?"""
+        self._stuck = False
+        self._send_some()  # asks for the buffers only now: they may have been dropped meanwhile
+        if self.outbox.wants_repaint:
+            self.outbox.repainted()
+            repaint()
+        return self._owed
+
+    async def flush(self) -> None:
+        """Until everything is sent, or the client is gone."""
+        while self.outbox.queued:
+            self._sent = trio.Event()
+            await self._sent.wait()
+
+    def end(self) -> None:
+        """Nothing is written any more. Its owner closes the descriptor."""
+        self.held = True
+        self.outbox.drop()
+        self._sent.set()
