@@ -69,7 +69,7 @@ def repaint(term: Terminal, *, scrollback: bool = True) -> bytes:
     `term` itself is not touched. Raises only when an unfinished sequence is longer than the emulator keeps (4
     MB).
     """
-    scratch = term.clone()
+    scratch = term.clone(None if scrollback and term.alternate else 0)
     try:
         scratch.feed(b"\x18")  # an unfinished sequence would swallow what is fed to it below
         out = [_NEUTRAL, b"\x1b[?2027h" if term.mode(2027) else b"", _CLEAR]

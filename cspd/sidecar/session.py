@@ -85,7 +85,7 @@ class Session:
     _published: Activity = Activity.STARTING
     _started_at: float = attrs.Factory(trio.current_time)
     _output_at: float = attrs.Factory(trio.current_time)
-    _looked_at: float = attrs.Factory(trio.current_time)
+    _look_late_at: float | None = None  # a look waits for the emulator, but not longer
     _hung_up: bool = False
     _said: int = 0
     _nonce: str = attrs.Factory(lambda: secrets.token_hex(8))  # no other sidecar's, of the same agent neither
@@ -193,12 +193,19 @@ class Session:
         self.alarms.look_by(trio.current_time() + delay_sec)
 
     def _look_in_time(self) -> None:
-        """While the emulator is behind, a look would hold up what people see: once a second it may."""
+        """While the emulator is behind, a look would hold up what people see: after a second it may.
+
+        The emulator begins when the output pauses, or in time for that look.
+        """
         now = trio.current_time()
-        if self.emulation.busy and now < self._looked_at + LOOK_LATE_SEC:
-            self.look_soon()
-        else:
-            self.look()
+        if not self.emulation.busy:
+            return self.look()
+        self._look_late_at = self._look_late_at or now + LOOK_LATE_SEC
+        if now >= self._look_late_at:
+            return self.look()
+        if now >= min(self._output_at + LOOK_DELAY_SEC, self._look_late_at - LOOK_LATE_SEC / 2):
+            self.emulation.hurry()
+        self.look_soon()
 
     def look(self) -> None:
         self.perform([orders.Look()])
@@ -209,7 +216,7 @@ class Session:
         if self.box.long:
             self.save()
         self.alarms.looked()
-        self._looked_at = trio.current_time()
+        self._look_late_at = None
         if view is None:
             return []
         now = trio.current_time()

@@ -16,7 +16,7 @@ from cspd.sidecar.cells import CellReader, Row, packed_rows, wrapped_rows
 # lines. A cell takes 8 bytes: this is enough for 500 columns, and is only taken when it is needed.
 _BYTES_PER_LINE = 4_000
 # When there are too many lines it drops a page of them at once (measured: up to 1 140 lines of 40 columns).
-_PAGE_OF_LINES = 1_200
+PAGE_OF_LINES = 1_200
 # Without a limit for the unfinished sequence a snapshot fails whenever output is cut inside one. Titles and
 # hyperlinks are short, but a clipboard write (OSC 52) can be an image.
 _CONTINUATION_LIMIT = 4_000_000
@@ -90,13 +90,13 @@ class Terminal:
         check(lib.ghostty_render_state_new(ffi.NULL, render), "render state")
         self._render = ffi.gc(render[0], lib.ghostty_render_state_free)
         self._text = ffi.new("uint8_t[]", 65_536)
-        self._scrollback_lines = scrollback_lines
+        self.scrollback_lines = scrollback_lines
         self._replies: list[bytes] = []
         self._configure()
 
     def _configure(self) -> None:
         """None of this is part of a snapshot."""
-        lines = self._scrollback_lines + _PAGE_OF_LINES if self._scrollback_lines else 0
+        lines = self.scrollback_lines + PAGE_OF_LINES if self.scrollback_lines else 0
         self._set("scrollback_max_lines", ffi.new("size_t*", lines))
         self._set("scrollback_max_bytes", ffi.new("size_t*", lines * _BYTES_PER_LINE))
         self._set("continuation_max_bytes", ffi.new("size_t*", _CONTINUATION_LIMIT))
@@ -154,8 +154,10 @@ class Terminal:
         """Everything, scrollback and an unfinished sequence included, for `restore`."""
         return _take(lib.ghostty_snapshot_encode_alloc, self._handle)
 
-    def clone(self) -> "Terminal":
-        return Terminal.restore(self.snapshot(), self._scrollback_lines)
+    def clone(self, scrollback_lines: int | None = None) -> "Terminal":
+        return Terminal.restore(
+            self.snapshot(), self.scrollback_lines if scrollback_lines is None else scrollback_lines
+        )
 
     def close(self) -> None:
         """Frees the emulator now. The object must not be used afterwards; closing twice is allowed."""

@@ -193,7 +193,7 @@ def _all_text(terminal: emulator.Terminal) -> str:
 def stalled(peers: list[Peer], results: Results, rounds: int) -> None:
     """One terminal stops reading while the program prints: what of the four promises is kept."""
     runs = results.row("a stalled terminal: the program goes on", "MB/s", base="csp", goal=above(0.1))
-    bounded = results.row("a stalled terminal: memory grows by", "MB", base="csp", goal=below(16))
+    bounded = results.row("a stalled terminal: memory grows by", "MB", base="csp", goal=below(32))
     other = results.row("a stalled terminal: another one goes on", "MB/s", base="csp", goal=above(0.1))
     fresh = results.row("a stalled terminal: a new one is served after", "ms", base="csp", goal=below(1000))
     for peer in peers:
