@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cspctl.main import Call
 
 CONNECT_SEC = 0.2
+INPUT_SEC = 0.5  # a CLI starts us first, and writes then; on a busy machine a while later
 TOTAL_SEC = 0.8
 INPUT_MAX = 8 << 20
 TEXT_MAX = 200_000  # characters; a frame holds 1 MiB, and a character up to six bytes of JSON
@@ -49,7 +50,7 @@ def read_input(deadline: float) -> bytes:
     size = 0
     while size < INPUT_MAX:
         left = max(0.0, deadline - time.monotonic())
-        if not select.select([0], [], [], min(left, CONNECT_SEC))[0]:
+        if not select.select([0], [], [], min(left, CONNECT_SEC if parts else INPUT_SEC))[0]:
             break
         data = os.read(0, 1 << 16)
         if not data:

@@ -19,6 +19,7 @@ from cspd.sidecar.orders import (
     Command,
     Fact,
     HeldBack,
+    HookHeard,
     HumanTyped,
     Look,
     Looked,
@@ -126,6 +127,8 @@ class Arbiter:
             case HeldBack(held=held):
                 self.held_back = held
                 self._consider_soon()
+            case HookHeard():
+                self.turns.hooked = True
             case PromptAccepted(now=now, text=text):
                 self._accepted(now, text)
             case TurnAnswered(now=now, text=text):
@@ -320,7 +323,6 @@ class Arbiter:
             self._pass(self.person.release(), None)
 
     def _accepted(self, now: float, text: str) -> None:
-        self.turns.hooked = True
         delivery = self.delivery
         waits = delivery is not None and delivery.phase in (Phase.PROOF, Phase.TURN)
         if delivery is not None and waits and delivery.trace.is_end_of(text):

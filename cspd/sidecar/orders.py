@@ -78,6 +78,13 @@ class HeldBack:
 
 
 @attrs.frozen
+class HookHeard:
+    """One of the agent's own hooks has spoken, of whatever: they are wired."""
+
+    now: float
+
+
+@attrs.frozen
 class PromptAccepted:
     """The agent's own hook says which prompt it took."""
 
@@ -108,6 +115,7 @@ Fact = (
     | TimerFired
     | PausedSet
     | HeldBack
+    | HookHeard
     | PromptAccepted
     | TurnAnswered
     | AgentEnded

@@ -376,6 +376,7 @@ class Session:
         meaning = self.profile.meaning(event, params["subject"])
         if meaning is not Hook.NOTE:
             self._hook, self._hook_at = (event, meaning), now
+        self.handle(orders.HookHeard(now))
         if meaning is Hook.PROMPT:
             self.voice.prompted()
             self.handle(orders.PromptAccepted(now, params["prompt"]))

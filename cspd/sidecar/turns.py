@@ -45,7 +45,7 @@ class Turns:
 
     def answered(self, now: float, text: str) -> None:
         """The agent's hook gave its answer: the turn is over as soon as it is seen idle."""
-        self.hooked, self._answer = True, (now, text)
+        self._answer = (now, text)
 
     def interrupted(self, now: float) -> None:
         """No hook will tell an answer of the turn that goes on."""

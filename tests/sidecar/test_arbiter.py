@@ -17,6 +17,7 @@ from cspd.sidecar.orders import (
     Command,
     Fact,
     HeldBack,
+    HookHeard,
     HumanLine,
     HumanTyped,
     Look,
@@ -726,13 +727,14 @@ def facts(terminal: Terminal) -> list[Fact]:
         Looked(now, view, decide(DEFAULT, view, 0.01, now)),
         TimerFired(now),
         PausedSet(now, True),
+        HookHeard(now),
         PromptAccepted(now, "no such text"),
         AgentEnded(now),
     ]
 
 
 @pytest.mark.parametrize("phase", [None, *Phase])
-@pytest.mark.parametrize("index", range(9))
+@pytest.mark.parametrize("index", range(10))
 def test_every_fact_is_taken_in_every_phase_without_typing_anything_new(phase: Phase | None, index: int) -> None:
     terminal = in_phase(phase)
     delivery = terminal.arbiter.delivery

@@ -11,6 +11,7 @@ from cspd.sidecar.keystrokes import Keystrokes
 from cspd.sidecar.orders import (
     CancelTimer,
     Fact,
+    HookHeard,
     HumanTyped,
     Look,
     Looked,
@@ -212,6 +213,7 @@ def test_a_hook_with_another_prompt_proves_nothing() -> None:
 
 def accept(cli: Composer) -> None:
     """Its hooks are wired: it says which prompt it took."""
+    cli.give(HookHeard(cli.now))
     cli.send()
     cli.run(0.3)
     cli.give(PromptAccepted(cli.now, TEXT))
@@ -226,6 +228,17 @@ def test_the_end_of_a_turn_waits_for_the_answer_that_the_agents_hook_tells() -> 
     cli.run(0.1)
     assert cli.steps() == WHOLE
     assert cli.reports[-1].answer == "it is done"
+
+
+def test_a_hook_that_was_heard_at_the_start_says_that_an_answer_comes_also_when_that_of_the_prompt_is_lost() -> None:
+    cli = Composer()
+    cli.give(HookHeard(cli.now))
+    cli.send()
+    cli.run(2.5)
+    assert cli.steps()[-1] == "turn_started"
+    cli.give(TurnAnswered(cli.now, "it is done"))
+    cli.run(0.1)
+    assert (cli.reports[-1].step, cli.reports[-1].answer) == ("turn_ended", "it is done")
 
 
 def test_an_answer_that_comes_while_it_still_looks_busy_is_kept_for_the_end() -> None:
