@@ -231,8 +231,11 @@ class RpcPeer:
         slots = trio.Semaphore(IN_FLIGHT_MAX)
         try:
             async with trio.open_nursery() as nursery, aclosing(self.lines.lines()) as lines:
-                async for line in lines:
-                    await self._receive(line, handle, nursery, slots)
+                try:
+                    async for line in lines:
+                        await self._receive(line, handle, nursery, slots)
+                finally:
+                    self._closed = True  # here: an answer that comes while the nursery ends starts nothing in it
                 nursery.cancel_scope.cancel()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the peer vanished, which ends a connection as well as a close does

@@ -4,11 +4,12 @@ import json
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import attrs
 import pytest
 import trio
 import trio.testing
@@ -271,6 +272,41 @@ async def test_an_answer_to_somebody_who_has_left_is_dropped() -> None:
         await later.wait_asked(1)
         await left.aclose()
     later.answers[0].settle("too late")
+
+
+@attrs.define
+class Leaving:
+    """Lines of a peer that asks once and leaves; meanwhile the answer comes."""
+
+    nursery: trio.Nursery
+    answer: Answer[object] = attrs.Factory(Answer)
+    settled: bool = False
+
+    async def lines(self) -> AsyncGenerator[bytes | Oversize, None]:
+        yield rpc.request("ask", {}, 1).rstrip()
+        self.nursery.start_soon(self.settle)  # runs while `serve` is on its way out
+
+    async def settle(self) -> None:
+        self.answer.settle("too late")
+        self.settled = True
+
+    def send_nowait(self, data: bytes) -> bool:
+        return False
+
+    async def send(self, data: bytes) -> None:
+        raise trio.BrokenResourceError
+
+    async def aclose(self) -> None:
+        pass
+
+
+@pytest.mark.virtual_time
+async def test_so_is_an_answer_that_comes_at_the_very_moment_when_somebody_leaves() -> None:
+    for _ in range(50):  # trio runs what is ready in any order
+        async with trio.open_nursery() as nursery:
+            leaving = Leaving(nursery)
+            nursery.start_soon(RpcPeer(leaving, "us").serve, lambda request, answer=leaving.answer: answer)
+        assert leaving.settled
 
 
 @pytest.mark.virtual_time
