@@ -18,6 +18,7 @@ _KITTY = re.compile(rb"\x1b\[(\d+)(?::(\d*))?(?::(\d*))?(?:;(\d*)(?::(\d*))?(?:;
 # CSI 27 ; modifiers ; code ~      (xterm's modifyOtherKeys)
 _XTERM = re.compile(rb"\x1b\[27;(\d+);(\d+)~")
 
+_LETTERS = re.compile(rb"[\x20-\x7e\x80-\xff]{1,64}")
 # Ordinary typing: printable characters, Enter, Tab, Backspace. A run of all byte values is none.
 _TYPED_BEFORE = re.compile(rb"[\r\n\t\x7f\x20-\x7e\x80-\xff]*")
 _TYPED_MAX = 64
@@ -74,6 +75,8 @@ class KeyWatch:
         self._tail = b""
 
     def judge(self, chunk: bytes) -> Verdict:
+        if _LETTERS.fullmatch(chunk) and b"\x1b" not in self._tail:
+            return Verdict.PASS  # nearly every key: neither the detach key nor a part of a mark
         pasting = self._pasting
         self._follow_paste(chunk)
         if self._key is None or pasting or self._pasting or len(chunk) > _LONGEST:

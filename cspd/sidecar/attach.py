@@ -34,6 +34,15 @@ class Outbox:
     _frames: deque[bytes | memoryview] = attrs.Factory(deque)
     _offset: int = 0  # of the first frame, already sent
 
+    @property
+    def waiting(self) -> bool:
+        """What is pushed now comes after something else."""
+        return bool(self._frames) or self.pace is not Pace.KEEPING_UP
+
+    def passed(self) -> None:
+        """Something went out whole, with nothing waiting: the client has caught up."""
+        self._trusted = True
+
     def push(self, frame: bytes | memoryview) -> None:
         if self.pace is Pace.BEHIND:
             return  # the repaint will show it

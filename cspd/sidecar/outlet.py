@@ -1,6 +1,6 @@
 """One way to an attached client: its socket, or the terminal that it lends. Takes bytes when it can; never blocks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -10,11 +10,13 @@ import trio
 from cspd.sidecar.attach import Outbox
 from cspd.sidecar.pump import Pump
 
+AT_ONCE_MAX = 1 << 17  # longer than what is read of an agent at a time; far from what makes a queue full
+
 
 class Write(Protocol):
     """Like writev(2): raises BlockingIOError where there is no room, another OSError where nobody is left."""
 
-    def __call__(self, buffers: list[memoryview], /) -> int: ...
+    def __call__(self, buffers: Sequence[bytes | memoryview], /) -> int: ...
 
 
 @attrs.define(eq=False)
@@ -30,7 +32,14 @@ class Outlet:
     _sent: trio.Event = attrs.Factory(trio.Event)
 
     def push(self, data: bytes | memoryview) -> None:
+        written = 0
+        if not (self.outbox.waiting or self.held or self._stuck or len(data) > AT_ONCE_MAX):
+            written = self._write_some([data])
+            if written == len(data):
+                return self.outbox.passed()  # as a rule: an echo does not go through the queue
         self.outbox.push(data)
+        if written:
+            self.outbox.sent(written)
         self.send_now()
 
     def send_now(self) -> None:
@@ -46,15 +55,17 @@ class Outlet:
         self._wake.set()
 
     def _send_some(self) -> None:
-        buffers = [] if self.held else self.outbox.head()
-        if not buffers:
-            return
+        if not self.held and (buffers := self.outbox.head()):
+            self.outbox.sent(self._write_some(buffers))
+
+    def _write_some(self, buffers: Sequence[bytes | memoryview]) -> int:
         try:
-            self.outbox.sent(self._write(buffers))
+            return self._write(buffers)
         except BlockingIOError:
             self._stuck = True
+            return 0
         except OSError:
-            self.outbox.drop()  # it has vanished; the task that reads from its socket notices too
+            return sum(map(len, buffers))  # it has vanished; the task that reads from its socket notices too
 
     @property
     def _owed(self) -> bool:
