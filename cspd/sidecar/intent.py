@@ -131,7 +131,7 @@ class Ear:
         """What follows the last Enter: the lines before it speak to nobody."""
         end = max(text.rfind("\r"), text.rfind("\n")) + 1
         if end:
-            for line in re.split(r"[\r\n]", self._typing + text[:end])[-WRITTEN_MAX:]:
+            for line in (self._typing + text[:end]).replace("\n", "\r").rsplit("\r", WRITTEN_MAX)[-WRITTEN_MAX:]:
                 self._enter(line)
             self._typing, self._below = "", 0
         return text[end:]
