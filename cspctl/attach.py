@@ -15,11 +15,11 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from cspctl import detachkey
-from cspctl.detachkey import KeyWatch, Verdict
 from cspctl.sidecarlink import SidecarLink
 from cspctl.terminal import Signals, Terminal
 from cspd.errors import CspError
+from cspd.wire import detachkey
+from cspd.wire.detachkey import DetachKey, KeyWatch, Verdict
 from cspd.wire.frames import FrameError, Kind, frame
 from cspd.wire.version import PROTOCOL, check_protocol
 
@@ -29,6 +29,9 @@ _ASK_MIN_SEC, _ASK_MAX_SEC = 0.1, 1.0  # between questions to cspd while we wait
 _SILENT_SEC = 1.0  # a sidecar that crashed is back long before; then the person is told that we wait
 _STEADY_SEC = 2.0  # a connection that lived so long was a good one: the next loss is tried again at once
 _PATIENCE_SEC = 10.0  # with neither sidecar nor cspd
+_UNREAD_SEC = (
+    1.0  # keys that stay so long in a terminal that we lend are not read: the sidecar hangs, or may not pass on
+)
 _CTRL_C = b"\x03"
 
 
@@ -73,9 +76,9 @@ def attach(
     key = detachkey.parse(detach_key)
     _check_ours(path.parent)
     with Signals() as signals, Terminal() as terminal:
-        attachment = _Attachment(name, SidecarLink(path), terminal, signals, KeyWatch(key), why_down, read_only)
+        attachment = _Attachment(name, SidecarLink(path), terminal, signals, key, why_down, read_only)
         attachment.tell_end = tell_end
-        outcome = attachment.run(key.name if key else "^C")
+        outcome = attachment.run()
     if outcome.line and tell_end:
         print(f"[{outcome.line}]", file=talk or sys.stderr)
     return outcome.status
@@ -101,7 +104,7 @@ class _Attachment:
         link: SidecarLink,
         terminal: Terminal,
         signals: Signals,
-        keys: KeyWatch,
+        key: DetachKey | None,
         why_down: WhyDown,
         read_only: bool,
     ) -> None:
@@ -109,20 +112,22 @@ class _Attachment:
         self._link = link
         self._terminal = terminal
         self._signals = signals
-        self._keys = keys
+        self._key = key
+        self._keys = KeyWatch(key)
         self._why_down = why_down
         self._read_only = read_only
         self.tell_end = True
         self._phase = _Phase.SEEKING
         self._outcome: _Outcome | None = None
         self._leaving = False  # with what is on the screen now; otherwise the rest of the output is shown first
-        self._leave_key = ""
         # what is known of the agent
         self._been_attached = False
         self._incarnation: object = None
         self._ended: object = None  # the incarnation whose EXIT we saw last
         self._status: Mapping[str, Any] | None = None  # of that EXIT; None while it runs
         self._painted = False  # then the terminal's own history has what scrolled away before
+        self._may_lend = True
+        self._unread = 0  # bytes of keys, when we looked last
         self._painting = False  # a REPAINT is not yet drawn, and a sidecar that borrows the terminal waits for that
         # while not attached
         now = time.monotonic()
@@ -135,8 +140,7 @@ class _Attachment:
 
     # -- the loop
 
-    def run(self, leave_key: str) -> _Outcome:
-        self._leave_key = leave_key
+    def run(self) -> _Outcome:
         try:
             while True:
                 if self._outcome is None and self._phase is not _Phase.ATTACHED:
@@ -153,7 +157,9 @@ class _Attachment:
         """Wait for what may go on, and do it. A side that takes nothing stops only what is meant for it."""
         tty, link = self._terminal, self._link
         wanted = {self._signals.fd: select.POLLIN}
-        if self._listens_to_keys():
+        if self._lends:
+            wanted[tty.read_fd] = 0  # a hang-up is told all the same
+        elif self._listens_to_keys():
             wanted[tty.read_fd] = select.POLLIN
         if tty.pending:
             wanted[tty.write_fd] = wanted.get(tty.write_fd, 0) | select.POLLOUT
@@ -164,6 +170,8 @@ class _Attachment:
         ready = dict(self._poll_for(wanted).poll(self._timeout_ms()))
         if self._signals.came or self._signals.fd in ready:  # a resize just before keys is not in `ready` yet
             self._heed(self._signals.take())
+        if not ready and self._lends:
+            self._look_after_keys()
         if ready.get(link.fd, 0) & select.POLLOUT:
             link.send_some()
         if ready.get(tty.read_fd, 0) & ~select.POLLOUT:
@@ -184,6 +192,11 @@ class _Attachment:
                 self._poll.register(fd, events)
         return self._poll
 
+    @property
+    def _lends(self) -> bool:
+        """The sidecar reads the keys and writes what the agent prints; we draw pictures, and take the terminal back."""
+        return self._link.lent and self._phase is _Phase.ATTACHED and self._outcome is None
+
     def _listens_to_keys(self) -> bool:
         """Keys are left in the terminal while a new sidecar is due at any moment: it shall get them.
 
@@ -194,6 +207,8 @@ class _Attachment:
         return self._phase is _Phase.ATTACHED and self._link.unsent < _UNSENT_MAX
 
     def _timeout_ms(self) -> int | None:
+        if self._lends:
+            return int(_UNREAD_SEC * 1000)
         if self._outcome is not None or self._phase is _Phase.ATTACHED:
             return None
         due = self._next_ask if self._phase is _Phase.GREETING else min(self._next_ask, self._next_try)
@@ -215,6 +230,13 @@ class _Attachment:
         for number in sorted(signals - {signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH}):
             self._leave(128 + number, f"detached from {self._name}: {signal.Signals(number).name}")
 
+    def _look_after_keys(self) -> None:
+        """The detach key must work whatever the sidecar does: then we read the keys ourselves from now on."""
+        before, self._unread = self._unread, self._terminal.unread
+        if before and self._unread >= before:
+            self._may_lend = False
+            self._seek_again()
+
     def _typed(self) -> None:
         chunk = self._terminal.read()
         if chunk is None:
@@ -226,9 +248,12 @@ class _Attachment:
         if verdict is Verdict.DETACH or (chunk == _CTRL_C and not attached):
             if attached and not self._read_only and (typed := self._keys.before(chunk)):
                 self._link.send(Kind.INPUT, typed)
-            self._leave(0, f"detached from {self._name}")
+            self._detach()
         elif verdict is Verdict.PASS and attached and not self._read_only:
             self._link.send(Kind.INPUT, chunk)
+
+    def _detach(self) -> None:
+        self._leave(0, f"detached from {self._name}")
 
     def _leave(self, status: int, line: str) -> None:
         self._leaving = True
@@ -261,6 +286,8 @@ class _Attachment:
                 self._terminal.repaint(payload)
                 self._painted = True
                 self._painting = self._link.lent
+            case Kind.DETACH:
+                self._detach()
             case Kind.TAKEN:
                 self._link.taken(int.from_bytes(payload, "big"))
             case Kind.EXIT:
@@ -314,7 +341,7 @@ class _Attachment:
 
     def _try(self, now: float) -> None:
         try:
-            self._link.connect(frame(Kind.HELLO, self._hello()), self._terminal.lendable)
+            self._link.connect(frame(Kind.HELLO, self._hello()), self._terminal.lendable if self._may_lend else None)
             self._phase = _Phase.GREETING
         except OSError:  # no socket, nobody behind it, or a full backlog: cspd will say which of them lasts
             self._next_try = now + self._pause
@@ -329,6 +356,7 @@ class _Attachment:
             "rows": rows,
             "columns": columns,
             "read_only": self._read_only,
+            "detach_key": self._key.name if self._key else "none",
             "scrollback": not self._painted,
             "taken": True,
             "term": os.environ.get("TERM", ""),
@@ -374,7 +402,7 @@ class _Attachment:
             self._show_waiting("no answer, and cspd cannot be reached")
 
     def _show_waiting(self, why: str) -> None:
-        self._terminal.note(f"[{self._name}: {why} ... press {self._leave_key} to leave]")
+        self._terminal.note(f"[{self._name}: {why} ... press {self._key.name if self._key else '^C'} to leave]")
         self._waiting_shown = True
 
 

@@ -3,9 +3,11 @@
 Holds the bytes that the terminal has not taken yet; whether to read or to wait is decided by `attach`.
 """
 
+import fcntl
 import os
 import select
 import signal
+import struct
 import termios
 import time
 from enum import Enum
@@ -87,6 +89,15 @@ class Terminal:
             return None
         except OSError:  # EIO: hung up
             return b""
+
+    @property
+    def unread(self) -> int:
+        """Bytes that were typed and that nobody has read."""
+        try:
+            (count,) = struct.unpack("i", fcntl.ioctl(self.read_fd, termios.FIONREAD, bytes(4)))
+        except OSError:
+            return 0
+        return int(count)
 
     def write_some(self) -> bool:
         """Hand over what the terminal takes without waiting; False when it is gone."""

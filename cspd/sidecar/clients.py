@@ -25,7 +25,8 @@ from cspd.sidecar.attach import PATIENCE_SEC, Outbox, Pace
 from cspd.sidecar.keystrokes import Keystrokes
 from cspd.sidecar.outlet import Outlet
 from cspd.sidecar.pump import Pump
-from cspd.wire import rpc
+from cspd.wire import detachkey, rpc
+from cspd.wire.detachkey import KeyWatch, Verdict
 from cspd.wire.frames import HEADER_SIZE, FrameError, FrameSplitter, Kind, frame
 from cspd.wire.version import PROTOCOL, check_protocol
 
@@ -35,6 +36,7 @@ INCOMING_MAX = 1 << 20
 HELLO_SEC = 5.0
 FAREWELL_SEC = 1.0
 RECEIVE_SIZE = 65536
+PASTE, GREEDY = 2048, 16  # bytes of one read of a terminal behind which more is likely; reads in one go
 SIZE_MAX = 1000
 
 
@@ -43,7 +45,8 @@ class Client:
     """One attached terminal. Frames go over its socket; output goes there too, or to the terminal itself if it is lent.
 
     A lent terminal is written to by one of us at a time: by the client until it has drawn a REPAINT (PAINTED), then by
-    this sidecar until the next REPAINT, EXIT or the end of the connection.
+    this sidecar until the next REPAINT, EXIT or the end of the connection. Its keys are read here until one of these
+    two ends; what was not read yet stays in the terminal, for whoever comes next.
     """
 
     sock: socket.socket
@@ -57,6 +60,7 @@ class Client:
     inside: str = ""  # the agent in whose terminal this one runs
     taken: int = 0  # bytes of input
     keystrokes: Keystrokes = attrs.Factory(Keystrokes)
+    watch: KeyWatch | None = None  # finds the detach key in what is typed; None: the keys are not ours to read
     line: Outlet = attrs.field(init=False)
     screen: Outlet | None = None
 
@@ -111,6 +115,7 @@ class Client:
 
     async def farewell(self, last: bytes) -> None:
         """Until it has everything, and this frame after that."""
+        self.watch = None
         if self.screen is not None:
             await self.screen.flush()
             self.screen.held = True
@@ -120,7 +125,7 @@ class Client:
 
     def leave(self) -> None:
         """It has closed its half of the connection, and has its terminal back when it sees that we closed ours."""
-        self.left = True
+        self.left, self.watch = True, None
         if self.screen is not None:
             self.screen.end()
         self.line.send_now()  # it may be waiting to hear that its input was passed on
@@ -216,6 +221,7 @@ class Clients:
                 return
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(client.write, self.pump, lambda: self.host.repaint(client))
+                nursery.start_soon(self._serve_keys, client)
                 for kind, payload in early:
                     self._received(client, kind, payload)
                 while not client.left:
@@ -242,6 +248,44 @@ class Clients:
             client.leave()
         return bool(data) and self.host.input_has_room()
 
+    async def _serve_keys(self, client: Client) -> None:
+        """Of a lent terminal, whose own client does not read it."""
+        while client.watch is not None and client.screen is not None:
+            await self.host.wait_input_room()
+            await self.pump.while_readable(client.screen.fd, partial(self._typed, client, client.screen.fd))
+
+    def _typed(self, client: Client, terminal: int) -> bool:
+        """A key, or as much of a paste as is there. -> is there to be more of it now?"""
+        typed = list[bytes]()
+        while client.watch is not None and len(typed) < GREEDY:
+            try:
+                chunk = os.read(terminal, RECEIVE_SIZE)
+            except BlockingIOError:
+                break
+            except OSError:
+                chunk = b""
+            verdict = client.watch.judge(chunk)
+            if verdict is Verdict.DETACH:
+                chunk = client.watch.before(chunk)
+                client.push(Kind.DETACH, b"")
+            if verdict is Verdict.DETACH or not chunk:  # hung up: its client sees that as well
+                client.watch = None
+            if verdict is not Verdict.SWALLOW:
+                typed.append(chunk)
+            if len(chunk) < PASTE:
+                break
+        if not client.read_only and (keys := b"".join(typed)):
+            self._follow_size(client, terminal)
+            self.host.typed(client, keys)
+        return client.watch is not None and self.host.input_has_room()
+
+    def _follow_size(self, client: Client, terminal: int) -> None:
+        """Its client tells each new size, but what was typed just behind it may be here first."""
+        columns, rows = os.get_terminal_size(terminal)
+        if (rows, columns) != (client.rows, client.columns) and _is_size(rows) and _is_size(columns):
+            client.rows, client.columns = rows, max(2, columns)
+            self.host.resized(client)
+
     async def _receive(self, client: Client) -> tuple[bytes, int | None]:
         """-> bytes, and the descriptor that came along."""
         while True:
@@ -264,6 +308,8 @@ class Clients:
             hello = _json(payload) if kind is Kind.HELLO else {}
             check_protocol(hello.get("protocol"), "attach")
             client.rows, client.columns = _size(hello)
+            if client.screen is not None:
+                client.watch = KeyWatch(detachkey.parse(str(hello.get("detach_key", "none"))))
             await self.host.admit(client)
         except CspError as exc:
             client.push(Kind.REFUSED, json.dumps(rpc.error_object(exc)).encode())
@@ -340,10 +386,14 @@ def _json(payload: bytes) -> dict[str, Any]:
     return value
 
 
+def _is_size(value: object) -> bool:
+    return type(value) is int and 1 <= value <= SIZE_MAX
+
+
 def _size(body: dict[str, Any]) -> tuple[int, int]:
     rows, columns = body.get("rows"), body.get("columns")
     for value in (rows, columns):
-        if type(value) is not int or not 1 <= value <= SIZE_MAX:
+        if not _is_size(value):
             raise CspError(
                 "invalid-params",
                 f"window size: {rows!r} x {columns!r}: expected 1 to {SIZE_MAX} rows and columns",

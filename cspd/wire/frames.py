@@ -61,6 +61,7 @@ class Kind(IntEnum):
     EXIT = 6  # sidecar: JSON {"status": ...}, the incarnation has ended; the socket closes after it
     TAKEN = 8  # sidecar, when HELLO has "taken": eight bytes, how much input it has passed on; the rest is sent again
     REFUSED = 7  # sidecar: JSON of a CspError, instead of HELLO
+    DETACH = 10  # sidecar, to a client that lends its terminal: the detach key was pressed there
     PAINTED = 9  # client that lends its terminal: the last REPAINT is drawn, what follows may be written there
 
 

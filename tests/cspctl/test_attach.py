@@ -88,13 +88,14 @@ class Sidecar:
         self.conn.sendall(data)
         self.conn.setblocking(False)
 
-    def borrow(self, screen: bytes = b"SCREEN") -> int:
-        """Greet, and paint; -> the terminal that came with HELLO, to write to from now on."""
+    def borrow(self, screen: bytes = b"SCREEN", kept: bytes = b"") -> int:
+        """Greet, and paint; -> the terminal that came with HELLO. `kept`: input from before that it gets first."""
         assert select.select([self.conn], [], [], DEADLINE_SEC)[0]
         data, (terminal,), _, _ = socket.recv_fds(self.conn, 1 << 16, 1)
         assert [kind for kind, _ in self.splitter.feed(data)] == [Kind.HELLO]
         self.send(Kind.HELLO, {"protocol": 1, "agent": "claude", "incarnation": 1, "pid": 1, "lent": True})
         self.send(Kind.REPAINT, screen)
+        assert not kept or self.expect(Kind.INPUT) == kept
         self.expect(Kind.PAINTED)
         return int(terminal)
 
@@ -323,7 +324,7 @@ def test_the_terminal_is_ours_again_only_when_the_sidecar_has_stopped_writing(
     desk: Desk, lent: tuple[Sidecar, int]
 ) -> None:
     sidecar, terminal = lent
-    desk.type(b"\x1d")
+    sidecar.send(Kind.DETACH, b"")
     wait_until(lambda: sidecar.closed, sidecar.pump)  # its half, by which it asks for the terminal
     os.write(terminal, b"LATE")
     sidecar.conn.close()
@@ -332,10 +333,32 @@ def test_the_terminal_is_ours_again_only_when_the_sidecar_has_stopped_writing(
     assert desk.shown.endswith(b"[detached from claude]\r\n")
 
 
+def test_the_keys_of_a_lent_terminal_are_the_sidecars_to_read(desk: Desk, lent: tuple[Sidecar, int]) -> None:
+    sidecar, terminal = lent
+    desk.type(b"keys")
+    assert select.select([terminal], [], [], DEADLINE_SEC)[0]
+    assert os.read(terminal, 100) == b"keys"
+    sidecar.conn.close()
+    second = desk.accept()
+    second.greet()
+    desk.type(b"more")
+    assert second.expect(Kind.INPUT) == b"more", "of one that does not borrow it they are ours again"
+
+
 def test_a_sidecar_that_hangs_does_not_keep_the_terminal(desk: Desk, lent: tuple[Sidecar, int]) -> None:
     desk.type(b"\x1d")
     assert desk.wait_status() == 0
     assert desk.shown.endswith(b"[detached from claude]\r\n")
+
+
+def test_keys_that_the_sidecar_does_not_read_go_by_the_socket_then(desk: Desk, lent: tuple[Sidecar, int]) -> None:
+    sidecar, _ = lent
+    desk.type(b"keys")
+    wait_until(lambda: sidecar.closed, sidecar.pump)
+    sidecar.conn.close()
+    second = desk.accept()
+    second.greet()
+    assert second.expect(Kind.INPUT) == b"keys"
 
 
 def test_a_client_that_is_stopped_takes_its_terminal_back_and_is_painted_anew(
@@ -353,20 +376,23 @@ def test_a_client_that_is_stopped_takes_its_terminal_back_and_is_painted_anew(
 
 
 def test_what_was_taken_of_the_input_is_known_although_the_terminal_was_taken_back(
-    desk: Desk, lent: tuple[Sidecar, int]
+    desk: Desk,
 ) -> None:
-    sidecar, _ = lent
+    first = desk.attach()
     desk.type(b"taken")
-    assert sidecar.expect(Kind.INPUT) == b"taken"
+    assert first.expect(Kind.INPUT) == b"taken"
+    first.conn.close()
+    second = desk.accept()
+    os.close(second.borrow(kept=b"taken"))
     assert desk.client is not None
     desk.client.send_signal(signal.SIGCONT)
-    wait_until(lambda: sidecar.closed, sidecar.pump)
-    sidecar.send(Kind.TAKEN, (5).to_bytes(8, "big"))
-    sidecar.conn.close()
-    second = desk.accept()
-    second.greet()
+    wait_until(lambda: second.closed, second.pump)
+    second.send(Kind.TAKEN, (5).to_bytes(8, "big"))
+    second.conn.close()
+    third = desk.accept()
+    third.greet()
     desk.type(b"new")
-    assert second.expect(Kind.INPUT) == b"new"
+    assert third.expect(Kind.INPUT) == b"new"
 
 
 def fill(sidecar: Sidecar, limit: int) -> int:

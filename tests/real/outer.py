@@ -24,14 +24,19 @@ class Outer:
     def __init__(self, argv: list[str], env: dict[str, str], columns: int = 80, rows: int = 24) -> None:
         self.terminal = Terminal(columns, rows, 5000)
         self.output = bytearray()
+        may_begin, begin = os.pipe()
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             try:
+                os.read(may_begin, 1)
                 os.execvpe(argv[0], argv, env)
             finally:
                 os._exit(127)
         self.resize(columns, rows)
-        self.before = self.flags()  # Python takes longer to start than we to ask
+        self.before = self.flags()
+        os.write(begin, b".")
+        os.close(begin)
+        os.close(may_begin)
         self.status: int | None = None
 
     def __enter__(self) -> "Outer":

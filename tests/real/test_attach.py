@@ -332,16 +332,17 @@ def memory_kb(pid: int) -> int:
 def test_the_window_has_the_size_of_the_client_that_typed_last(instance: Instance) -> None:
     instance.add("sh", "bash", "--norc")
     instance.wait_idle("sh")
-    with attach(instance, "sh", columns=100, rows=30) as wide, attach(instance, "sh", columns=60, rows=20) as small:
-        small.until_shown("$")
+    with attach(instance, "sh", columns=100, rows=30) as wide:
         wide.until_shown("$")
-        wide.type("stty size\r")
-        wide.until_shown("30 100")
-        small.type("stty size\r")
-        small.until_shown("20 60")
-        small.resize(70, 22)
-        small.type("stty size\r")
-        small.until_shown("22 70")
+        with attach(instance, "sh", columns=60, rows=20) as small:
+            small.until_shown("$")
+            wide.type("stty size\r")
+            wide.until_shown("30 100")
+            small.type("stty size\r")
+            small.until_shown("20 60")
+            small.resize(70, 22)
+            small.type("stty size\r")
+            small.until_shown("22 70")
 
 
 def test_a_read_only_client_sees_everything_and_types_nothing(instance: Instance) -> None:

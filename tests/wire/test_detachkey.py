@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cspctl.detachkey import KeyWatch, Verdict, parse
 from cspd.errors import CspError
+from cspd.wire.detachkey import KeyWatch, Verdict, parse
 
 pytestmark = pytest.mark.pure
 
