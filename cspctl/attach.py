@@ -10,11 +10,12 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from cspctl.fate import Standing, WhyDown, how_it_ended
 from cspctl.sidecarlink import SidecarLink
 from cspctl.terminal import Signals, Terminal
 from cspd.errors import CspError
@@ -29,32 +30,10 @@ _ASK_MIN_SEC, _ASK_MAX_SEC = 0.1, 1.0  # between questions to cspd while we wait
 _SILENT_SEC = 1.0  # a sidecar that crashed is back long before; then the person is told that we wait
 _STEADY_SEC = 2.0  # a connection that lived so long was a good one: the next loss is tried again at once
 _PATIENCE_SEC = 10.0  # with neither sidecar nor cspd
-_UNREAD_SEC = (
-    1.0  # keys that stay so long in a terminal that we lend are not read: the sidecar hangs, or may not pass on
-)
+# Keys that stay in a terminal that we lend at so many looks are not read: the sidecar hangs, or the program is stuck.
+# In a paste there are always some: it would be one of a hundred megabytes.
+_UNREAD_SEC, _UNREAD_LOOKS = 1.0, 3
 _CTRL_C = b"\x03"
-
-
-class Standing(NamedTuple):
-    """What cspd says of an agent whose sidecar does not answer.
-
-    `comes_back`: a sidecar will accept us, now or after a restart that is due; `reason` is for people.
-    """
-
-    state: str
-    reason: str
-    comes_back: bool
-
-
-def standing(agent: Mapping[str, Any]) -> Standing:
-    """The Standing in a reply of agent.get."""
-    state = str(agent.get("state") or "unknown")
-    comes_back = state in ("starting", "running", "backoff") or (state == "stopping" and agent.get("want") == "up")
-    return Standing(state, str(agent.get("reason") or ""), comes_back)
-
-
-WhyDown = Callable[[], Standing | None]
-"""Asks cspd, within a second or two. None: cspd cannot be reached. A CspError (no such agent) ends it all."""
 
 
 def attach(
@@ -127,7 +106,7 @@ class _Attachment:
         self._status: Mapping[str, Any] | None = None  # of that EXIT; None while it runs
         self._painted = False  # then the terminal's own history has what scrolled away before
         self._may_lend = True
-        self._unread = 0  # bytes of keys, when we looked last
+        self._unread_looks = 0  # the last so many found keys
         self._painting = False  # a REPAINT is not yet drawn, and a sidecar that borrows the terminal waits for that
         # while not attached
         now = time.monotonic()
@@ -232,8 +211,8 @@ class _Attachment:
 
     def _look_after_keys(self) -> None:
         """The detach key must work whatever the sidecar does: then we read the keys ourselves from now on."""
-        before, self._unread = self._unread, self._terminal.unread
-        if before and self._unread >= before:
+        self._unread_looks = self._unread_looks + 1 if self._terminal.unread else 0
+        if self._unread_looks >= _UNREAD_LOOKS:
             self._may_lend = False
             self._seek_again()
 
@@ -311,7 +290,7 @@ class _Attachment:
         self._status = status if isinstance(status, dict) else {}
         self._ended = self._incarnation
         if self.tell_end:
-            self._terminal.say(f"[{self._name} {_how_it_ended(self._status)}]")
+            self._terminal.say(f"[{self._name} {how_it_ended(self._status)}]")
         self._link.forget_input()  # it was meant for the one that ended
         self._seek_again()
         self._next_ask = self._since
@@ -428,16 +407,3 @@ def _object(payload: bytes) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise FrameError(f"attach frame: {body!r}: expected an object")
     return body
-
-
-def _how_it_ended(status: Mapping[str, Any]) -> str:
-    match status:
-        case {"signal": int(number)}:
-            try:
-                return f"was killed by {signal.Signals(number).name}"
-            except ValueError:
-                return f"was killed by signal {number}"
-        case {"code": int(code)}:
-            return f"exited with status {code}"
-        case _:
-            return "ended"

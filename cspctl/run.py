@@ -14,7 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cspctl.attach import Standing, attach
+from cspctl.attach import attach
+from cspctl.fate import Standing
 from cspd.errors import CspError
 from cspd.wire.rpc import error_from
 

@@ -185,18 +185,19 @@ def attach(call: Call) -> int:
     With --read-only nothing that is typed reaches the agent.
     """
     from cspctl import attach as terminal
+    from cspctl.fate import Standing, standing
 
     name = call.words[0]
     socket = Path(call.socket).with_name("agents") / f"{name}.sock"
     if not socket.exists():
         _refuse_attach(call, name)
 
-    def why_down() -> terminal.Standing | None:
+    def why_down() -> Standing | None:
         cspd = reach(call.socket)
         if cspd is None:
             return None
         with cspd:
-            return terminal.standing(cspd.call("agent.get", {"name": name, "brief": True}, ASK_SEC))
+            return standing(cspd.call("agent.get", {"name": name, "brief": True}, ASK_SEC))
 
     key = call.value("detach-key") or "^]"
     return terminal.attach(name, socket, read_only=call.flag("read-only"), detach_key=key, why_down=why_down)

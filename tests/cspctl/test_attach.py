@@ -28,7 +28,8 @@ ROOM = RESET + KEEP_TITLE + b"\n" * 10 + CLEARED  # the old screen goes into the
 PROGRAM = """
 import fcntl, json, os, pathlib, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-from cspctl.attach import attach, standing
+from cspctl.attach import attach
+from cspctl.fate import standing
 from cspd.errors import CspError
 directory, options = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2])
 def why_down():
