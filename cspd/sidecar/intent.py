@@ -105,6 +105,15 @@ class Ear:
         self._said, self._lines, self._size, self._since = [], 0, 0, None
         return [] if self._flood else said
 
+    def wrote_bytes(self, data: bytes) -> None:
+        """The same, of a paste too: of lines that speak to nobody only the last ones are decoded and looked at."""
+        begin = self.grammar.begin
+        if begin not in self._typing and begin.encode() not in data:
+            _before, *last = data.replace(b"\n", b"\r").rsplit(b"\r", WRITTEN_MAX + 1)
+            if len(last) > WRITTEN_MAX:
+                data = b"\r".join(last)
+        self.wrote(data.decode("utf-8", "replace"))
+
     def wrote(self, text: str) -> None:
         """This was typed into the terminal, by us or by a person, in any pieces: its echo is nobody's speech."""
         self._said += self.listener.cut()

@@ -54,7 +54,8 @@ SLICE = 1024
 
 # So much at once, and nothing but text and line ends, is pasted or piped: its tokens, 100 000 a megabyte, tell nothing.
 BULK_MIN = 1024
-_BULK = re.compile(rb"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]+\r")
+_NOT_BULK = bytes({*range(0x20), 0x7F} - set(b"\t\n\r"))
+_BULK = re.compile(rb"[^%b]+\r" % re.escape(_NOT_BULK))
 
 _TEXT = re.compile(rb"[ -~]*")
 _CSI = re.compile(rb"\x1b\[([0-?]*)([ -/]*)([@-~])")
@@ -85,6 +86,15 @@ _SHIFT, _ALT, _CTRL, _LOCKS = 1, 2, 4, 64 + 128
 _PLAIN = re.compile(rb"[ -~]{1,16}")
 
 
+def _bulk_size(data: bytes) -> int:
+    """How much of it, up to the end of a line, is nothing but text."""
+    end = data.rfind(b"\r") + 1
+    if len(data[:end].translate(None, _NOT_BULK)) == end:
+        return end  # nearly always; the expression takes four times as long, a seventh of what a paste costs us
+    found = _BULK.match(data)
+    return found.end() if found else 0
+
+
 @attrs.define
 class Keystrokes:
     """The classifier of one client. Feed it everything that this client sent, in order."""
@@ -106,10 +116,10 @@ class Keystrokes:
     def feed(self, data: bytes, now: float) -> list[Piece]:
         """Pieces whose `data` together are exactly `data`."""
         cut = not self.in_paste and self._open >= b"\x80"  # a character, whose rest is text like what follows
-        bulk = None if len(data) < BULK_MIN or (self.unfinished and not cut) else _BULK.match(data)
-        if bulk is not None and bulk.end() >= BULK_MIN:
+        bulk = 0 if len(data) < BULK_MIN or (self.unfinished and not cut) else _bulk_size(data)
+        if bulk >= BULK_MIN:
             self._open = b""
-            return [Piece(Kind.BULK, bulk[0]), *self._slices(data[bulk.end() :], now)]
+            return [Piece(Kind.BULK, data[:bulk]), *self._slices(data[bulk:], now)]
         return self._slices(data, now)
 
     def _slices(self, data: bytes, now: float) -> list[Piece]:

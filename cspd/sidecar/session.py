@@ -264,7 +264,7 @@ class Session:
                     self.writer.write(data)
                     self.recorder.input(data)
                     self.hear()  # what came before it
-                    self.voice.ear.wrote(data.decode("utf-8", "replace"))
+                    self.voice.ear.wrote_bytes(data)
                 case orders.SetTimer(at):
                     self.alarms.set_timer(at)
                 case orders.CancelTimer():

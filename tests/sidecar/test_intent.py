@@ -1,7 +1,9 @@
 """What counts as speech in raw output: new lines of a program, never echoes, drafts or redraws."""
 
 import itertools
+from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -164,6 +166,35 @@ def test_a_long_paste_with_one_name_in_it_is_remembered_as_typed() -> None:
     ear = Ear()
     ear.wrote("words without a name\r" * 5000 + "@beta: not said" + "\r")
     assert said_now(ear, b"@beta: not said\r\n@beta: said\r\n") == [Said("beta", "said")]
+
+
+TYPED = [
+    "a",
+    "a long word",
+    "@beta: x",
+    "é",
+    "\r",
+    "\n",
+    "\x7f",
+    "\x15",
+    "\x1b[200~",
+    "\x1b[201~",
+    "\r" * 70,
+    "line\n" * 70,
+]
+
+
+def known(ear: Ear) -> dict[str, Any]:
+    return attrs.asdict(ear, filter=lambda field, _: field.name != "_decode")
+
+
+@given(st.lists(st.lists(st.sampled_from(TYPED), max_size=8).map("".join), max_size=4))
+def test_of_the_bytes_of_a_paste_the_same_is_remembered_as_of_its_text(typed: list[str]) -> None:
+    by_text, by_bytes = Ear(), Ear()
+    for text in typed:
+        by_text.wrote(text)
+        by_bytes.wrote_bytes(text.encode())
+    assert known(by_bytes) == known(by_text)
 
 
 def test_a_draft_of_a_megabyte_without_a_line_end_is_followed() -> None:
