@@ -66,7 +66,11 @@ Candidate = tuple[str, str]  # itself, and what it means or ""
 def completion(call: Call) -> int:
     """Prints the script for bash, zsh or fish; `cspctl install` puts all three in their places.
 
-    For this shell alone: source <(cspctl completion bash), or: cspctl completion fish | source
+    For this shell alone:
+
+      source <(cspctl completion bash)
+      cspctl completion fish | source
+
     The scripts call it with the words of the command line behind --, and get the candidates for the last one.
     """
     shell, *words = call.words

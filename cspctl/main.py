@@ -366,9 +366,14 @@ def help_verb(call: Call) -> int:
     verb = call.words[0]
     if verb not in VERBS:
         raise CspError("usage", f"{verb}: no such verb", nearest(verb, VERBS) or "cspctl help")
-    manual = (function_of(verb).__doc__ or "").strip().splitlines()
-    print(f"usage: {usage_of(verb)}\n\n{VERBS[verb][3]}\n")
-    print("\n".join(line.removeprefix("    ") for line in manual))
+    from inspect import cleandoc
+
+    from cspctl import manual
+
+    columns = manual.columns()
+    print(manual.usage(f"usage: {usage_of(verb)}", columns))
+    print(f"\n{VERBS[verb][3]}\n")
+    print(manual.fitted(cleandoc(function_of(verb).__doc__ or ""), columns).rstrip())
     return 0
 
 
