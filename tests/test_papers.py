@@ -213,7 +213,7 @@ def test_a_manual_passes_mandocs_lint(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(PAGES))
 def test_a_manual_refers_to_pages_that_exist(name: str) -> None:
     referred = {f"{word}.{number}" for word, number in re.findall(r"^\.Xr (\S+) (\d)", page(name), flags=re.M)}
-    assert referred <= PAGES | {"vi.1", "tmux.1", "journalctl.1"}
+    assert referred <= PAGES | {"ps.1", "vi.1", "tmux.1", "journalctl.1"}
 
 
 # ---------------------------------------------------------------------- README.md, contrib

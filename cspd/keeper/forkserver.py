@@ -14,7 +14,7 @@ from typing import Any
 
 from cspd.journal import log_here
 from cspd.keeper.sidecars import FAILED, FDS, READY
-from cspd.keeper.spawn import close_quietly, fork_sidecar, set_process_name
+from cspd.keeper.spawn import close_quietly, fork_sidecar, set_process_name, set_process_title
 from cspd.paths import Paths
 from cspd.sidecar.main import run_sidecar
 from cspd.sidecar.warm import warm_up
@@ -64,6 +64,7 @@ def _begin(spec: dict[str, Any], fds: dict[str, int]) -> int:
         os.write(fds["lifeline"], b"%d\n" % os.getpid())
     except BrokenPipeError:
         return 1  # the keeper has given us up, and had another one forked
+    set_process_title(f"csp-sidecar {spec['name']}")
     return run_sidecar(spec, fds)
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from real.instance import Instance, alive, eventually
@@ -164,6 +165,14 @@ def test_sockets_are_for_their_owner_only(instance: Instance) -> None:
 def test_an_agent_gets_its_name_and_room_in_its_environment(instance: Instance) -> None:
     instance.add("a", "sh", "-c", "echo $CSP_AGENT/$CSP_ROOM/$TERM; exec sleep 1000")
     instance.wait_screen("a", "a/lobby/xterm-256color")
+
+
+def test_of_a_sidecar_ps_shows_whose_it_is(instance: Instance) -> None:
+    instance.add("one", "cat")
+    pid = eventually(lambda: instance.agent("one")["sidecar"], "it has a sidecar")["pid"]
+    process = Path(f"/proc/{pid}")
+    assert (process / "comm").read_text() == "csp-sidecar\n"
+    assert (process / "cmdline").read_bytes().rstrip(b"\0") == b"csp-sidecar one"
 
 
 def test_the_demo_holds_a_conversation_both_ways_and_leaves_nothing_behind(instance: Instance) -> None:
