@@ -51,9 +51,12 @@ def main() -> None:
         parser.error(f"GROUP: {', '.join(sorted(unknown))}: expected attach, units, messages, growth")
     results = measure(groups, options.rounds)
     if options.json:
-        options.json.write_text(json.dumps({row.what: row.values for row in results.rows.values()}, indent=1))
+        figures = {each.what: each.values for each in (*results.rows.values(), *results.growths.values())}
+        options.json.write_text(json.dumps(figures, indent=1))
     print(machine() + "\n")
-    print(results.table())
+    tables = [results.table()] if results.rows else []
+    tables += [results.growth_table()] if results.growths else []
+    print("\n\n".join(tables))
 
 
 if __name__ == "__main__":

@@ -27,14 +27,14 @@ def agents(results: Results) -> None:
     for count in AGENTS:
         names = [f"c{n}" for n in range(count)]
         with units.instance(names) as (made, heard, took):
-            results.row(f"growth: start of {count} agents", "ms", base="csp").add("csp", took * 1e3)
-            memory = proportional_kb(units.ours(made, heard)) / 1024
-            results.row(f"growth: memory with {count} agents", "MB", base="csp").add("csp", memory)
-            answer = results.row(f"growth: answer to agent.list with {count} agents", "ms", base="csp")
+            results.growth("start of all, cspd's own included", "ms", "agents").values[count].append(took * 1e3)
+            memory = proportional_kb(units.settled(made, heard)) / 1024
+            results.growth("memory of all, cspd's own included", "MB", "agents").values[count].append(memory)
+            answer = results.growth("answer to agent.list", "ms", "agents").values[count]
             for _ in range(5):
                 began = time.perf_counter()
                 made.call("agent.list")
-                answer.add("csp", (time.perf_counter() - began) * 1e3)
+                answer.append((time.perf_counter() - began) * 1e3)
 
 
 def subscribers(results: Results, rounds: int) -> None:
@@ -42,7 +42,7 @@ def subscribers(results: Results, rounds: int) -> None:
     with new_instance() as instance:
         instance.add("silent", "sleep", "100000")
         for count in SUBSCRIBERS:
-            row = results.row(f"growth: a message until the last of {count} subscribers has it", "ms", base="csp")
+            times = results.growth("a message until the last one has it", "ms", "subscribers").values[count]
             with contextlib.ExitStack() as stack:
                 socks = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(count)]
                 for sock in socks:
@@ -56,7 +56,7 @@ def subscribers(results: Results, rounds: int) -> None:
                     instance.call("chat.message", to="silent", content=mark)
                     for sock in socks:
                         _read_until(sock, mark.encode())
-                    row.add("csp", (time.perf_counter() - began) * 1e3)
+                    times.append((time.perf_counter() - began) * 1e3)
 
 
 def _read_until(sock: socket.socket, mark: bytes) -> None:
@@ -75,13 +75,13 @@ def history(results: Results, rounds: int) -> None:
             instance.start()
             try:
                 for what, params in (("the last 50", {}), ("a search", {"grep": "word1234 word"})):
-                    row = results.row(f"growth: {what} of {count} messages", "ms", base="csp")
+                    times = results.growth(what, "ms", "messages").values[count]
                     for _ in range(rounds):
                         began = time.perf_counter()
                         instance.call("chat.history", limit=50, **params)
-                        row.add("csp", (time.perf_counter() - began) * 1e3)
+                        times.append((time.perf_counter() - began) * 1e3)
                 instance.add("silent", "sleep", "100000")
-                rate = messages.rate(instance, 1, 1.0)
-                results.row(f"growth: durable messages behind {count} others", "1/s", base="csp").add("csp", rate)
+                behind = results.growth("durable messages behind them, one sender", "1/s", "messages").values[count]
+                behind.append(messages.rate(instance, 1, 1.0))
             finally:
                 instance.stop()

@@ -39,11 +39,34 @@ class Row:
 
 
 @attrs.define
+class Growth:
+    """One cost at several sizes of one thing."""
+
+    what: str
+    unit: str
+    of: str
+    values: dict[int, list[float]] = attrs.Factory(lambda: defaultdict(list))  # by size
+
+
+@attrs.define
 class Results:
     rows: dict[str, Row] = attrs.Factory(dict)
+    growths: dict[str, Growth] = attrs.Factory(dict)
 
     def row(self, what: str, unit: str, base: str = "bare", goal: Goal | None = None) -> Row:
         return self.rows.setdefault(what, Row(what, unit, base, goal))
+
+    def growth(self, what: str, unit: str, of: str) -> Growth:
+        return self.growths.setdefault(what, Growth(what, unit, of))
+
+    def growth_table(self) -> str:
+        """Markdown: how each cost grows, at the smallest size first."""
+        most = max((len(growth.values) for growth in self.growths.values()), default=0)
+        lines = [_line(["how it grows", "with", *[""] * most]), _line(["---"] * (2 + most))]
+        for growth in self.growths.values():
+            cells = [f"{size:,}: {statistics.median(values):.3g}" for size, values in sorted(growth.values.items())]
+            lines.append(_line([f"{growth.what} [{growth.unit}]", growth.of, *cells]))
+        return "\n".join(lines)
 
     def table(self) -> str:
         """Markdown: a row for what was measured, a column for who was."""
