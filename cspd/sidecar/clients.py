@@ -379,7 +379,7 @@ POLL_SEC = 0.01  # only while a full queue slows the agent down
 def _json(payload: bytes) -> dict[str, Any]:
     try:
         value = json.loads(payload)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:  # the second for a thousand brackets
         raise FrameError(f"attach frame: not JSON: {exc}") from exc
     if not isinstance(value, dict):
         raise FrameError("attach frame: expected an object")

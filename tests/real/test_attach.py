@@ -395,10 +395,12 @@ def test_nonsense_on_the_attach_socket_costs_only_its_own_connection(instance: I
     instance.add("sh", "bash", "--norc")
     instance.wait_idle("sh")
     path = str(instance.runtime / "agents" / "sh.sock")
+    sidecar = instance.agent("sh")["sidecar"]["pid"]
     for nonsense in (
         b"GET / HTTP/1.1\r\n\r\n",
         b"\x01\xff\xff\xff\xff",
         frame(Kind.HELLO, b"not json"),
+        frame(Kind.HELLO, b"[" * 100_000),
         b"\x0b\0\0\0\0",
     ):
         with socket.socket(socket.AF_UNIX) as sock:
@@ -416,6 +418,7 @@ def test_nonsense_on_the_attach_socket_costs_only_its_own_connection(instance: I
         assert "window size" in json.loads(payload)["message"]
     with attach(instance, "sh") as outer:
         outer.until_shown("$")
+        assert instance.agent("sh")["sidecar"]["pid"] == sidecar, "it is still the same one"
 
 
 def test_attaching_to_what_is_not_there_says_so(instance: Instance) -> None:
