@@ -50,7 +50,7 @@ def parse(text: str) -> DetachKey | None:
     if text.lower() == "none":
         return None
     letter = text[1:].upper()
-    if len(text) != 2 or text[0] != "^" or not "@" <= letter <= "_" or letter == "[":
+    if len(text) != 2 or text[0] != "^" or not text.isascii() or not "@" <= letter <= "_" or letter == "[":
         # ^[ is Escape: a key that every program needs, and the first byte of all the others
         raise CspError(
             "usage",

@@ -81,7 +81,7 @@ def test_none_means_no_key_at_all() -> None:
     assert judge(b"\x1d", "none") is Verdict.PASS
 
 
-@pytest.mark.parametrize("text", ["", "]", "^", "^[", "^1", "^]]", "ctrl-]", "^ä", "^?"])
+@pytest.mark.parametrize("text", ["", "]", "^", "^[", "^1", "^]]", "ctrl-]", "^ä", "^ß", "^ı", "^?"])
 def test_a_word_that_is_no_key_is_refused_with_the_word_in_it(text: str) -> None:
     with pytest.raises(CspError) as caught:
         parse(text)
