@@ -226,7 +226,10 @@ class Clients:
                     self._received(client, kind, payload)
                 while not client.left:
                     await self.host.wait_input_room()
-                    await self.pump.while_readable(client.sock.fileno(), partial(self._read, client, frames))
+                    # First: when we were stopped, it may have left since, and its terminal is no longer lent.
+                    await self.pump.while_readable(
+                        client.sock.fileno(), partial(self._read, client, frames), first=True
+                    )
                 nursery.cancel_scope.cancel()
         except* (OSError, FrameError, CspError) as group:
             log.debug("attach: client gone: %s", group.exceptions)

@@ -35,14 +35,23 @@ class Pump:
     _epoll: select.epoll = attrs.Factory(select.epoll)
     _readers: dict[int, _Served] = attrs.Factory(dict)
     _writers: dict[int, _Served] = attrs.Factory(dict)
+    _first: set[int] = attrs.Factory(set)
 
     def close(self) -> None:
         """When nothing is served any more."""
         self._epoll.close()
 
-    async def while_readable(self, fd: int, handle: _Handle) -> None:
-        """Call `handle` each time there is something to read, or a hang-up, until it says False or raises."""
-        await self._serve(self._readers, fd, handle)
+    async def while_readable(self, fd: int, handle: _Handle, *, first: bool = False) -> None:
+        """Call `handle` each time there is something to read, or a hang-up, until it says False or raises.
+
+        `first`: its news decides what the news of others still means.
+        """
+        if first:
+            self._first.add(fd)
+        try:
+            await self._serve(self._readers, fd, handle)
+        finally:
+            self._first.discard(fd)
 
     async def while_writable(self, fd: int, handle: _Handle) -> None:
         """The same for room to write."""
@@ -86,6 +95,8 @@ class Pump:
     def _turn(self) -> None:
         until = trio.current_time() + TURN_SEC
         while ready := self._epoll.poll(STAY_SEC):
+            if len(ready) > 1:  # the kernel's order is that in which they came
+                ready.sort(key=lambda news: news[0] not in self._first)
             for fd, events in ready:
                 if events & ~select.EPOLLOUT:  # a hang-up is news for both
                     self._handle(self._readers, fd)

@@ -303,6 +303,39 @@ def test_nothing_is_written_to_a_lent_terminal_before_its_owner_has_drawn_the_pi
     os.close(slave)
 
 
+def test_a_sidecar_that_was_stopped_leaves_a_terminal_alone_whose_owner_has_left_meanwhile(instance: Instance) -> None:
+    instance.add("sh", "bash", "--norc")
+    instance.wait_idle("sh")
+    agent = instance.agent("sh")
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    os.set_blocking(slave, False)
+    hello = {"protocol": PROTOCOL, "rows": 24, "columns": 80, "detach_key": "^]"}
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(instance.runtime / "agents" / "sh.sock"))
+        sock.settimeout(PATIENCE_SEC)
+        socket.send_fds(sock, [frame(Kind.HELLO, json.dumps(hello).encode())], [slave])
+        sock.sendall(frame(Kind.PAINTED, b""))
+        os.write(master, b"echo shown-$((1+1))\r")
+        shown = b""
+        while b"shown-2" not in shown:
+            assert select.select([master], [], [], PATIENCE_SEC)[0]
+            shown += os.read(master, 65536)
+        instance.wait_idle("sh")
+        os.kill(agent["sidecar"]["pid"], signal.SIGSTOP)
+        eventually(lambda: state(agent["sidecar"]["pid"]) == "T", "it is stopped")
+        os.write(master, b"for the shell\r")
+        assert select.select([slave], [], [], PATIENCE_SEC)[0]  # the order counts: first the key, then the farewell
+        sock.shutdown(socket.SHUT_WR)
+        os.kill(agent["sidecar"]["pid"], signal.SIGCONT)
+        while sock.recv(65536):
+            pass
+    assert os.read(slave, 4096) == b"for the shell\r"
+    assert "for the shell" not in instance.screen("sh")
+    os.close(master)
+    os.close(slave)
+
+
 @pytest.mark.parametrize("what", ["a pipe", "a terminal on which a write blocks", "a terminal for reading"])
 def test_what_cannot_be_written_to_without_waiting_is_not_borrowed(instance: Instance, what: str) -> None:
     instance.add("sh", "bash", "--norc")
@@ -322,6 +355,11 @@ def test_what_cannot_be_written_to_without_waiting_is_not_borrowed(instance: Ins
     finally:
         for fd in (master, slave, reading, *pipe):
             os.close(fd)
+
+
+def state(pid: int) -> str:
+    with open(f"/proc/{pid}/stat") as f:
+        return f.read().rpartition(")")[2].split()[0]
 
 
 def memory_kb(pid: int) -> int:

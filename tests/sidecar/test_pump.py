@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import AsyncIterator
+from functools import partial
 
 import attrs
 import pytest
@@ -146,3 +147,24 @@ async def test_other_tasks_have_their_turn_while_there_is_always_something_to_do
             nursery.cancel_scope.cancel()
     os.close(read_end)
     os.close(write_end)
+
+
+async def test_what_decides_about_the_others_is_heard_before_them(pair: Pair) -> None:
+    came, pump = list[str](), Pump()
+    ours, theirs = socket.socketpair()
+
+    def hear(who: str) -> bool:
+        came.append(who)
+        return False
+
+    with ours, theirs, trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pump.while_readable, pair.ours.fileno(), partial(hear, "other"))
+            nursery.start_soon(partial(pump.while_readable, ours.fileno(), partial(hear, "first"), first=True))
+            await trio.testing.wait_all_tasks_blocked()
+            pair.theirs.send(b"x")
+            theirs.send(b"x")
+            nursery.start_soon(pump.run)
+            await until(lambda: len(came) == 2)
+            nursery.cancel_scope.cancel()
+    assert came == ["first", "other"]
