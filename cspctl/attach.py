@@ -228,8 +228,11 @@ class _Attachment:
             if attached and not self._read_only and (typed := self._keys.before(chunk)):
                 self._link.send(Kind.INPUT, typed)
             self._detach()
-        elif verdict is Verdict.PASS and attached and not self._read_only:
-            self._link.send(Kind.INPUT, chunk)
+        elif verdict is Verdict.PASS and not self._read_only:
+            if attached:
+                self._link.send(Kind.INPUT, chunk)
+            elif not self._waiting_shown and self._expects_the_same:
+                self._link.keep(chunk)
 
     def _detach(self) -> None:
         self._leave(0, f"detached from {self._name}")
@@ -380,7 +383,19 @@ class _Attachment:
         elif now - self._since > _SILENT_SEC:
             self._show_waiting("no answer, and cspd cannot be reached")
 
+    @property
+    def _expects_the_same(self) -> bool:
+        """The agent that the person sees has not ended, as far as we know: what is typed is meant for it."""
+        return self._been_attached and self._status is None and self._outcome is None
+
     def _show_waiting(self, why: str) -> None:
+        # What was typed before they are told is not lost; afterwards only the key that leaves counts.
+        while not self._waiting_shown and self._expects_the_same and self._terminal.unread:
+            if self._link.unsent >= _UNSENT_MAX:
+                break
+            self._typed()
+        if self._outcome is not None:
+            return
         self._terminal.note(f"[{self._name}: {why} ... press {self._key.name if self._key else '^C'} to leave]")
         self._waiting_shown = True
 

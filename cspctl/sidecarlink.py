@@ -39,7 +39,7 @@ class SidecarLink:
 
     @property
     def unsent(self) -> int:
-        return sum(map(len, self._unsent)) - self._sent
+        return sum(map(len, (*self._unsent, *self._parked))) - self._sent
 
     def connect(self, hello: bytes, terminal: int | None = None) -> None:
         """Connect and send `hello` at once, with our terminal; raises OSError (EAGAIN: the backlog is full)."""
@@ -106,6 +106,10 @@ class SidecarLink:
         fresh, self._taken = count - self._taken, count
         while self._untaken and fresh >= len(self._untaken[0]) - HEADER_SIZE:
             fresh -= len(self._untaken.popleft()) - HEADER_SIZE
+
+    def keep(self, typed: bytes) -> None:
+        """Input for the incarnation that we were connected to, as soon as HELLO is answered."""
+        (self._unsent if self._socket is None else self._parked).append(frame(Kind.INPUT, typed))
 
     def send(self, kind: Kind, payload: bytes) -> None:
         self._unsent.append(frame(kind, payload))

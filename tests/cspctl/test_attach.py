@@ -362,6 +362,21 @@ def test_keys_that_the_sidecar_does_not_read_go_by_the_socket_then(desk: Desk, l
     assert second.expect(Kind.INPUT) == b"keys"
 
 
+def test_keys_typed_before_the_person_is_told_to_wait_are_kept_for_the_same_incarnation(
+    desk: Desk, lent: tuple[Sidecar, int]
+) -> None:
+    sidecar, _ = lent
+    desk.type(b"kept")
+    wait_until(lambda: sidecar.closed, sidecar.pump)
+    sidecar.conn.close()
+    second = desk.accept()
+    desk.wait_shown(b"does not answer")
+    second.greet()
+    assert second.expect(Kind.INPUT) == b"kept"
+    desk.type(b"more")
+    assert second.expect(Kind.INPUT) == b"more"
+
+
 def test_a_client_that_is_stopped_takes_its_terminal_back_and_is_painted_anew(
     desk: Desk, lent: tuple[Sidecar, int]
 ) -> None:
