@@ -143,7 +143,9 @@ class _Attachment:
         if tty.pending:
             wanted[tty.write_fd] = wanted.get(tty.write_fd, 0) | select.POLLOUT
         if link.fd >= 0 and self._outcome is None:
-            events = (0 if tty.pending else select.POLLIN) | (select.POLLOUT if link.wants_to_send else 0)
+            # Of a sidecar that borrows the terminal comes no more than a picture at a time, and the key that leaves.
+            listens = self._lends or not tty.pending
+            events = (select.POLLIN if listens else 0) | (select.POLLOUT if link.wants_to_send else 0)
             if events:  # with no events wanted poll would still report a hang-up, over and over
                 wanted[link.fd] = events
         ready = dict(self._poll_for(wanted).poll(self._timeout_ms()))

@@ -346,6 +346,19 @@ def test_the_keys_of_a_lent_terminal_are_the_sidecars_to_read(desk: Desk, lent: 
     assert second.expect(Kind.INPUT) == b"more", "of one that does not borrow it they are ours again"
 
 
+def test_the_detach_key_works_while_a_lent_terminal_does_not_take_its_picture(
+    desk: Desk, lent: tuple[Sidecar, int]
+) -> None:
+    sidecar, terminal = lent
+    sidecar.send(Kind.REPAINT, b"PICTURE" * 100_000)
+    wait_until(lambda: not select.select([], [terminal], [], 0)[1])  # nobody reads what it shows
+    sidecar.send(Kind.DETACH, b"")
+    wait_until(lambda: sidecar.closed, sidecar.pump)
+    sidecar.conn.close()
+    assert desk.wait_status() == 0
+    assert desk.shown.endswith(b"[detached from claude]\r\n")
+
+
 def test_a_sidecar_that_hangs_does_not_keep_the_terminal(desk: Desk, lent: tuple[Sidecar, int]) -> None:
     desk.type(b"\x1d")
     assert desk.wait_status() == 0
