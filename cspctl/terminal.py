@@ -22,6 +22,7 @@ _WRITE = 1 << 16
 # A write that may block gets no more than poll's promise is good for: a tty's buffer grows by 256 bytes.
 _WRITE_BLOCKING = 256
 _DRAIN_SEC = 0.5
+_TIOCGDEV = 0x80045432  # not in the termios module
 _QUIET_SEC = 0.02  # a local terminal answers a query within a few ms
 _REPLIES_SEC = 0.1
 
@@ -49,7 +50,7 @@ class Terminal:
         for fd, name in ((stdin, "standard input"), (stdout, "standard output")):
             if not os.isatty(fd):
                 raise CspError("not-a-terminal", f"attach: {name}: not a terminal", "run it in a terminal of its own")
-        own = _open_again(stdout)
+        own = _open_again(stdout) if _device(stdin) == _device(stdout) else None
         self.read_fd = stdin if own is None else own
         self.write_fd = stdout if own is None else own
         self._own = own
@@ -222,6 +223,12 @@ def _has_room(fd: int) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
     return bool(poll.poll(0))
+
+
+def _device(fd: int) -> int:
+    """The same for two names of one terminal, as /dev/tty and /dev/pts/1."""
+    (number,) = struct.unpack("I", fcntl.ioctl(fd, _TIOCGDEV, bytes(4)))
+    return int(number)
 
 
 def _open_again(fd: int) -> int | None:

@@ -79,6 +79,22 @@ def test_the_shells_own_open_file_stays_blocking(outer: Outer) -> None:
         assert not fcntl.fcntl(outer.slave, fcntl.F_GETFL) & os.O_NONBLOCK
 
 
+def test_keys_come_from_standard_input_also_when_standard_output_is_another_terminal(outer: Outer) -> None:
+    other = Outer()
+    try:
+        with Terminal(outer.slave, other.slave) as terminal:
+            os.write(outer.master, b"key")
+            assert select.select([terminal.read_fd], [], [], 10)[0]
+            assert terminal.read() == b"key"
+            assert not outer.is_restored()
+            assert other.is_restored(), "nobody reads that one's keys"
+            assert terminal.lendable is None
+        assert outer.is_restored()
+    finally:
+        os.close(other.master)
+        os.close(other.slave)
+
+
 def test_standard_input_or_output_that_is_no_terminal_is_refused(outer: Outer) -> None:
     read, write = os.pipe()
     try:
