@@ -311,8 +311,8 @@ class Clients:
             hello = _json(payload) if kind is Kind.HELLO else {}
             check_protocol(hello.get("protocol"), "attach")
             client.rows, client.columns = _size(hello)
-            if client.screen is not None:
-                client.watch = KeyWatch(detachkey.parse(str(hello.get("detach_key", "none"))))
+            if client.screen is not None and "detach_key" in hello:  # one that does not say it reads the keys itself
+                client.watch = KeyWatch(detachkey.parse(str(hello["detach_key"])))
             await self.host.admit(client)
         except CspError as exc:
             client.push(Kind.REFUSED, json.dumps(rpc.error_object(exc)).encode())

@@ -303,6 +303,25 @@ def test_nothing_is_written_to_a_lent_terminal_before_its_owner_has_drawn_the_pi
     os.close(slave)
 
 
+def test_a_client_that_does_not_say_which_key_detaches_reads_its_lent_terminal_itself(instance: Instance) -> None:
+    instance.add("sh", "bash", "--norc")
+    instance.wait_idle("sh")
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    os.set_blocking(slave, False)
+    os.write(master, b"unread")
+    assert select.select([slave], [], [], PATIENCE_SEC)[0]
+    hello = {"protocol": PROTOCOL, "rows": 24, "columns": 80}
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(instance.runtime / "agents" / "sh.sock"))
+        socket.send_fds(sock, [frame(Kind.HELLO, json.dumps(hello).encode())], [slave])
+        sock.sendall(frame(Kind.INPUT, b"echo shown-$((1+1))\r"))
+        instance.wait_screen("sh", "shown-2")
+        assert os.read(slave, 4096) == b"unread"
+    os.close(master)
+    os.close(slave)
+
+
 def test_a_sidecar_that_was_stopped_leaves_a_terminal_alone_whose_owner_has_left_meanwhile(instance: Instance) -> None:
     instance.add("sh", "bash", "--norc")
     instance.wait_idle("sh")
