@@ -284,7 +284,10 @@ class Clients:
 
     def _follow_size(self, client: Client, terminal: int) -> None:
         """Its client tells each new size, but what was typed just behind it may be here first."""
-        columns, rows = os.get_terminal_size(terminal)
+        try:
+            columns, rows = os.get_terminal_size(terminal)
+        except OSError:
+            return  # closed just behind the keys, which count all the same
         if (rows, columns) != (client.rows, client.columns) and _is_size(rows) and _is_size(columns):
             client.rows, client.columns = rows, max(2, columns)
             self.host.resized(client)
