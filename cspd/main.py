@@ -6,6 +6,7 @@
 import argparse
 import faulthandler
 import fcntl
+import gc
 import logging
 import os
 import sys
@@ -108,6 +109,7 @@ def _supervise(paths: Paths, manager: Service, environ: Mapping[str, str], optio
     keeper = KeeperClient(paths, begun, starts_one=not options.no_keeper)
     failed: list[CspError] = []
     successor = None
+    _collect_seldom()
     try:
         successor = trio.run(serve, paths, loaded, keeper, tail, manager, Inherited.from_word(resumed))
     except* CspError as group:
@@ -118,6 +120,14 @@ def _supervise(paths: Paths, manager: Service, environ: Mapping[str, str], optio
         manager.alive()  # the new version takes a second until it says so itself
         become(successor, ["--no-keeper"] if options.no_keeper else [], manager.fds(), environ)
     return 1 if failed else 0
+
+
+def _collect_seldom() -> None:
+    """Nearly all that cspd makes is freed by its count. What waits in inboxes is not, and was looked through again and
+    again: a sixth of its time with 100 senders.
+    """
+    gc.freeze()
+    gc.set_threshold(10_000)
 
 
 def _leaves(group: BaseExceptionGroup[CspError]) -> list[CspError]:
