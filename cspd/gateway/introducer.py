@@ -48,8 +48,11 @@ class Introducer:
                 log.info("%s", exc)  # we were behind: who is there now is what counts
 
     async def _heard(self, batch: list[Published]) -> None:
-        if any(published.event.type in ("agent", "room") for published in batch):
-            for name in [name for name, agent in self.hub.agents.items() if agent.introduce == "message"]:
+        events = [published.event for published in batch]
+        anybody = any(event.type in ("agent", "room") for event in events)
+        read = {event.agent for event in events if event.type == "delivery"}  # what it was told before, perhaps
+        for name in [name for name, agent in self.hub.agents.items() if agent.introduce == "message"]:
+            if anybody or name in read:
                 await self._consider(name)
 
     async def _consider(self, name: str) -> None:

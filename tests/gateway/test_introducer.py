@@ -107,6 +107,18 @@ async def test_it_is_told_who_has_come_and_left_when_it_has_read_what_it_was_tol
         assert link.given[2:] == ["Room lobby: b has left. The other agent there: c."]
 
 
+async def test_what_has_changed_before_it_had_read_is_told_then_though_nothing_else_happens(tmp_path: Path) -> None:
+    async with room_in(tmp_path) as room:
+        await room.add("a", "message")
+        link = room.link(FakeLink("a"))
+        await room.news()
+        await room.add("b")
+        await room.news()
+        await room.read("a")
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert link.given[1:] == ["Room lobby: b has come. The other agent there: b."]
+
+
 async def test_a_restart_of_cspd_tells_nobody_again_and_a_restart_of_the_agent_tells_it(tmp_path: Path) -> None:
     for run_id, count in (("1-100", 1), ("1-100", 0), ("2-200", 1)):
         async with room_in(tmp_path) as room:

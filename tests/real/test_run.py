@@ -167,7 +167,10 @@ def test_what_is_sent_while_it_is_away_waits_for_its_next_run(instance: Instance
         outer.type("exit\r")
         outer.wait()
     sent = instance.ctl("send", "--to", "bash", "echo late-$((5+6))").stdout.strip()
-    assert instance.call("chat.get", message_id=sent)["deliveries"]["bash"]["reason"] == "offline"
+    eventually(
+        lambda: instance.call("chat.get", message_id=sent)["deliveries"]["bash"]["reason"] == "offline",
+        "cspd has seen that it has ended",
+    )
     with run(instance, "--", *BASH) as outer:
         outer.until_shown("late-11")
         outer.type("exit\r")
