@@ -50,8 +50,7 @@ def state_of(near: Instance, name: str) -> str:
 
 
 def wait_joined(near: Instance, name: str) -> None:
-    # Who was refused once, by a cspd that was not there yet, waits for longer and longer.
-    eventually(lambda: state_of(near, name) == "running", f"{name} is there", 60.0)
+    eventually(lambda: state_of(near, name) == "running", f"{name} is there")
     near.wait_idle(name)
 
 
