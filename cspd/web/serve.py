@@ -4,6 +4,7 @@ One task a connection; all of them are cancelled at the end, and a WebSocket is 
 """
 
 import logging
+import math
 import socket
 import ssl
 from functools import partial
@@ -24,6 +25,8 @@ from cspd.web.porch import Porch
 
 log = logging.getLogger("cspd.web")
 
+AGAIN_SEC = 5.0  # an address that is taken, by our own predecessor perhaps, is free again some time
+
 
 class Configured(Protocol):
     """`reloaded` is another one after each reload; `listen` is ours to write."""
@@ -38,12 +41,12 @@ async def serve_web(
     services: Services, daemon: Configured, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """Listen until cancelled."""
-    counts, crowd = Counts(), Crowd()
+    counts, crowd, trouble = Counts(), Crowd(), ""
     first = True
     while True:
         config = daemon.config.gateway
         site = Site(services, config, counts, crowd)
-        listeners, tls = await _open(config, daemon.service.sockets)
+        listeners, tls, trouble = await _open(config, daemon.service.sockets, trouble)
         daemon.listen = shown(listeners[0]) if listeners else ""
         async with trio.open_nursery() as nursery:
             if listeners:
@@ -57,19 +60,23 @@ async def serve_web(
             if first:
                 task_status.started()
                 first = False
-            while daemon.config.gateway == config:
-                await daemon.reloaded.wait()
+            with trio.move_on_after(AGAIN_SEC if trouble else math.inf):
+                while daemon.config.gateway == config:
+                    await daemon.reloaded.wait()
             nursery.cancel_scope.cancel()
 
 
-async def _open(config: GatewayConfig, passed: Passed) -> tuple[list[socket.socket], ssl.SSLContext | None]:
-    """Nothing, and a line in the log, when it cannot be had: the rest of cspd is worth more than the gateway."""
+async def _open(
+    config: GatewayConfig, passed: Passed, told: str
+) -> tuple[list[socket.socket], ssl.SSLContext | None, str]:
+    """With the reason when it cannot be had, which is logged unless it has been `told`: cspd goes on without."""
     try:
         tls = tls_context(config)
-        return await open_listeners(config, passed), tls
+        return await open_listeners(config, passed), tls, ""
     except CspError as exc:
-        log.error("%s", exc)
-        return [], None
+        if str(exc) != told:
+            log.error("%s", exc)
+        return [], None, str(exc)
 
 
 def _admit(counts: Counts, porch: Porch, sock: socket.socket) -> None:

@@ -1,7 +1,10 @@
 """A second host for tests: a network namespace with one cable to ours, which can be cut and mended."""
 
+import contextlib
 import os
+import random
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 
@@ -74,11 +77,13 @@ class FarAway:
 
 
 def free_port() -> int:
-    import socket
-
-    with socket.socket() as sock:
-        sock.bind(("", 0))
-        return int(sock.getsockname()[1])
+    """Below those that the kernel hands out, so that nothing else takes it before cspd listens."""
+    first_of_kernel = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(10_000, first_of_kernel)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("", port))
+            return port
 
 
 def gateway_config(root: Path, listen: str) -> None:

@@ -156,6 +156,7 @@ def test_a_second_cspd_is_refused_and_the_first_goes_on(instance: Instance) -> N
 
 def test_sockets_are_for_their_owner_only(instance: Instance) -> None:
     instance.add("a", *SLEEP)
+    eventually(lambda: instance.agent("a")["sidecar"], "it has a sidecar")
     modes = {path.name: path.stat().st_mode & 0o777 for path in instance.runtime.rglob("*") if path.is_socket()}
     assert modes == {"cspd.sock": 0o600, "keeper.sock": 0o600, "a.sock": 0o600}
     assert instance.runtime.stat().st_mode & 0o777 == 0o700

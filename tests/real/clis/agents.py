@@ -171,6 +171,12 @@ class Agent:
                 f"{self.name} is not {activity}: {done.stderr}\n{self.instance.screen(self.name)}\n{self.explain()}"
             )
 
+    def scene(self) -> str:
+        """What a failure is told with."""
+        said = call(self.instance.runtime / "cspd.sock", "chat.history", limit=5)["messages"]
+        steps = [str(step) for message in said for step in self.story(message["message_id"])]
+        return "\n".join([self.instance.screen(self.name), self.explain(), *steps])
+
     def explain(self) -> str:
         return self.instance.ctl("explain", self.name, check=False).stdout
 
