@@ -50,6 +50,8 @@ class Client:
     """
 
     sock: socket.socket
+    pump: Pump
+    picture: Callable[["Client"], bytes]  # the whole screen
     rows: int = 0
     columns: int = 0
     read_only: bool = False
@@ -65,13 +67,14 @@ class Client:
     screen: Outlet | None = None
 
     def __attrs_post_init__(self) -> None:
-        self.line = Outlet(self.sock.fileno(), self.sock.sendmsg)
+        self.line = Outlet(self.sock.fileno(), self.sock.sendmsg, self.pump, self._repaint)
 
     def lend(self, terminal: int) -> None:
         """From now on the descriptor is ours."""
         if self.screen is not None:
+            self.screen.end()
             os.close(self.screen.fd)
-        self.screen = Outlet(terminal, partial(os.writev, terminal), held=True)
+        self.screen = Outlet(terminal, partial(os.writev, terminal), self.pump, self._repaint, held=True)
 
     @property
     def shown(self) -> Outbox:
@@ -91,6 +94,9 @@ class Client:
     def send_now(self) -> None:
         self.line.send_now()
 
+    def _repaint(self) -> None:
+        self.paint(self.picture(self))
+
     def paint(self, picture: bytes) -> None:
         if self.screen is not None:
             self.screen.held = True
@@ -104,14 +110,7 @@ class Client:
     def outdated(self) -> None:
         """What it shows, and what is on its way there: it is to be painted anew."""
         self.shown.outdated()
-        (self.screen or self.line).wake()
-
-    async def write(self, pump: Pump, repaint: Callable[[], bytes]) -> None:
-        """Until cancelled. `repaint` gives the bytes of the whole screen."""
-        async with trio.open_nursery() as nursery:
-            for outlet in (self.line, self.screen):
-                if outlet is not None:
-                    nursery.start_soon(outlet.run, pump, lambda: self.paint(repaint()))
+        (self.screen or self.line).send_now()
 
     async def farewell(self, last: bytes) -> None:
         """Until it has everything, and this frame after that."""
@@ -120,7 +119,7 @@ class Client:
             await self.screen.flush()
             self.screen.held = True
         self.line.outbox.push_last(last)
-        self.line.wake()
+        self.line.send_now()
         await self.line.flush()
 
     def leave(self) -> None:
@@ -202,7 +201,7 @@ class Clients:
                     await trio.sleep(POLL_SEC)
                     continue
                 sock.setblocking(False)
-                nursery.start_soon(self._serve_client, Client(sock))
+                nursery.start_soon(self._serve_client, Client(sock, self.pump, self.host.repaint))
 
     async def farewell(self, status: dict[str, Any]) -> None:
         """Tell everybody that the agent has ended, with all its output before it; a second at most."""
@@ -220,7 +219,6 @@ class Clients:
             if not client.attached:
                 return
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(client.write, self.pump, lambda: self.host.repaint(client))
                 nursery.start_soon(self._serve_keys, client)
                 for kind, payload in early:
                     self._received(client, kind, payload)

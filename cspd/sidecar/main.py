@@ -89,7 +89,6 @@ async def live(session: Session, listener: int, ending: Ending) -> bool:
             nursery.start_soon(session.link.keep)
             nursery.start_soon(session.pump.run)
             nursery.start_soon(session.emulation.run)
-            nursery.start_soon(session.writer.run)
             nursery.start_soon(session.run_alarms)
             await show_until_end(session, listener, ending)
             session.agent_ended()

@@ -1,7 +1,6 @@
 """One way to an attached client: its socket, or the terminal that it lends. Takes bytes when it can; never blocks."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Protocol
 
 import attrs
@@ -21,14 +20,17 @@ class Write(Protocol):
 
 @attrs.define(eq=False)
 class Outlet:
-    """`held`: not to be written to at the moment; what comes is queued."""
+    """`held`: not to be written to at the moment; what comes is queued. `repaint` is called when everything from before
+    is sent, and a picture is owed.
+    """
 
     fd: int
     _write: Write
+    _pump: Pump
+    _repaint: Callable[[], None]
     held: bool = False
     outbox: Outbox = attrs.Factory(Outbox)
-    _stuck: bool = False  # the kernel's buffer is full: `run` waits for room
-    _wake: trio.Event = attrs.Factory(trio.Event)
+    _stuck: bool = False  # the kernel's buffer is full: the pump waits for room
     _sent: trio.Event = attrs.Factory(trio.Event)
 
     def push(self, data: bytes | memoryview) -> None:
@@ -47,16 +49,13 @@ class Outlet:
         if not self._stuck:
             self._send_some()
         if self._owed:
-            self._wake.set()
-        elif not self.outbox.queued:
-            self._sent.set()
-
-    def wake(self) -> None:
-        self._wake.set()
+            self._pump.while_writable(self.fd, self._writable)
 
     def _send_some(self) -> None:
         if not self.held and (buffers := self.outbox.head()):
             self.outbox.sent(self._write_some(buffers))
+        if not self.outbox.queued:
+            self._sent.set()
 
     def _write_some(self, buffers: Sequence[bytes | memoryview]) -> int:
         try:
@@ -71,22 +70,13 @@ class Outlet:
     def _owed(self) -> bool:
         return not self.held and (bool(self.outbox.queued) or self.outbox.wants_repaint)
 
-    async def run(self, pump: Pump, repaint: Callable[[], None]) -> None:
-        """Until cancelled. `repaint` is called when everything from before is sent, and a picture is owed."""
-        while True:
-            while self._owed:  # more may have come between the last of it and this task
-                await pump.while_writable(self.fd, partial(self._writable, repaint))
-            self._sent.set()
-            self._wake = trio.Event()
-            await self._wake.wait()
-
-    def _writable(self, repaint: Callable[[], None]) -> bool:
+    def _writable(self) -> bool:
         """Is anything left?"""
         self._stuck = False
         self._send_some()  # asks for the buffers only now: they may have been dropped meanwhile
         if self.outbox.wants_repaint:
             self.outbox.repainted()
-            repaint()
+            self._repaint()
         return self._owed
 
     async def flush(self) -> None:
@@ -100,3 +90,4 @@ class Outlet:
         self.held = True
         self.outbox.drop()
         self._sent.set()
+        self._pump.write_no_more(self.fd)

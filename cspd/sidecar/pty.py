@@ -18,7 +18,7 @@ from cspd.sidecar.pump import Pump
 
 READ_SIZE = 65536
 SMALL = 256  # bytes: an echo, behind which it is not worth asking for more
-GREEDY = 16  # reads a wake-up; a PTY gives about 4 kB at a time, so one by one costs a third of the throughput
+GREEDY = 4  # reads a wake-up; a PTY gives about 4 kB at a time, and while more of them are read its reader waits
 WRITE_HIGH = 1 << 18  # bytes on their way to a program that does not read; then attached clients are not read either
 
 
@@ -44,7 +44,6 @@ class Writer:
     pump: Pump
     _queue: deque[bytes] = attrs.Factory(deque)
     _queued: int = 0
-    _wake: trio.Event = attrs.Factory(trio.Event)
     _room: trio.Event = attrs.Factory(trio.Event)
 
     def write(self, data: bytes) -> None:
@@ -55,7 +54,7 @@ class Writer:
         if data:
             self._queue.append(data)
             self._queued += len(data)
-            self._wake.set()
+            self.pump.while_writable(self.master, self._advance)
 
     def _write_some(self, data: bytes) -> int:
         try:
@@ -80,13 +79,6 @@ class Writer:
                 self._room = trio.Event()
             await self._room.wait()
 
-    async def run(self) -> None:
-        while True:
-            while self._queue:  # more may have come between the last of it and this task
-                await self.pump.while_writable(self.master, self._advance)
-            self._wake = trio.Event()
-            await self._wake.wait()
-
     def _advance(self) -> bool:
         """Is anything left?"""
         head = self._queue.popleft()
@@ -97,8 +89,9 @@ class Writer:
         if not written and _hung_up(self.master):
             self._queue.clear()  # nobody will read it; and such a master is "ready" for ever, but takes nothing
             self._queued = 0
-        if self.has_room:
+        if self.has_room and not self._room.is_set():
             self._room.set()
+            self.pump.let_tasks_run()
         return bool(self._queue)
 
 

@@ -7,6 +7,7 @@ in the kernel for a moment. Whose a descriptor is, and when it is not to be serv
 
 import select
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 import trio
@@ -18,7 +19,7 @@ _Handle = Callable[[], bool]
 
 
 @attrs.define(eq=False)
-class _Served:
+class _Reader:
     handle: _Handle
     done: trio.Event = attrs.Factory(trio.Event)
     error: Exception | None = None
@@ -26,16 +27,17 @@ class _Served:
 
 @attrs.define(eq=False)
 class Pump:
-    """One task runs `run`; others give it a descriptor and wait. Nothing here blocks longer than STAY_SEC.
+    """One task runs `run`; others give it a descriptor. Nothing here blocks longer than STAY_SEC.
 
     `rest` is called whenever nothing more is to be done for the moment.
     """
 
     rest: Callable[[], None] = lambda: None
     _epoll: select.epoll = attrs.Factory(select.epoll)
-    _readers: dict[int, _Served] = attrs.Factory(dict)
-    _writers: dict[int, _Served] = attrs.Factory(dict)
+    _readers: dict[int, _Reader] = attrs.Factory(dict)
+    _writers: dict[int, _Handle] = attrs.Factory(dict)
     _first: set[int] = attrs.Factory(set)
+    _task_is_due: bool = False
 
     def close(self) -> None:
         """When nothing is served any more."""
@@ -46,29 +48,41 @@ class Pump:
 
         `first`: its news decides what the news of others still means.
         """
+        reader = _Reader(handle)
         if first:
             self._first.add(fd)
         try:
-            await self._serve(self._readers, fd, handle)
+            self._put(self._readers, fd, reader)
+            await reader.done.wait()
         finally:
             self._first.discard(fd)
+            self._drop(self._readers, fd)
+        if reader.error is not None:
+            raise reader.error
 
-    async def while_writable(self, fd: int, handle: _Handle) -> None:
-        """The same for room to write."""
-        await self._serve(self._writers, fd, handle)
+    def while_writable(self, fd: int, handle: _Handle) -> None:
+        """Call `handle` each time there is room to write, or nobody left to write to, until it says False.
 
-    async def _serve(self, side: dict[int, _Served], fd: int, handle: _Handle) -> None:
+        From the next round on: a task that had to begin it would let who reads at the other end wait for a whole turn.
+        What it raises ends `run`.
+        """
+        if fd not in self._writers:
+            self._put(self._writers, fd, handle)
+
+    def write_no_more(self, fd: int) -> None:
+        """Before the descriptor is closed."""
+        self._drop(self._writers, fd)
+
+    def let_tasks_run(self) -> None:
+        """One has been told something that must not wait until there is nothing more to do here."""
+        self._task_is_due = True
+
+    def _put(self, side: dict[int, Any], fd: int, entry: object) -> None:
         before = self._events(fd)
-        served = side[fd] = _Served(handle)
+        side[fd] = entry
         self._tell(fd, before)
-        try:
-            await served.done.wait()
-        finally:
-            self._leave(side, fd)
-        if served.error is not None:
-            raise served.error
 
-    def _leave(self, side: dict[int, _Served], fd: int) -> None:
+    def _drop(self, side: dict[int, Any], fd: int) -> None:
         before = self._events(fd)
         if side.pop(fd, None) is not None:
             self._tell(fd, before)
@@ -94,26 +108,33 @@ class Pump:
 
     def _turn(self) -> None:
         until = trio.current_time() + TURN_SEC
+        self._task_is_due = False
         while ready := self._epoll.poll(STAY_SEC):
             if len(ready) > 1:  # the kernel's order is that in which they came
                 ready.sort(key=lambda news: news[0] not in self._first)
             for fd, events in ready:
                 if events & ~select.EPOLLOUT:  # a hang-up is news for both
-                    self._handle(self._readers, fd)
+                    self._read(fd)
                 if events & ~select.EPOLLIN:
-                    self._handle(self._writers, fd)
-            if trio.current_time() > until:
+                    self._write(fd)
+            if self._task_is_due or trio.current_time() > until:
                 break
         self.rest()
 
-    def _handle(self, side: dict[int, _Served], fd: int) -> None:
-        served = side.get(fd)
-        if served is None:
+    def _read(self, fd: int) -> None:
+        reader = self._readers.get(fd)
+        if reader is None:
             return
         try:
-            if served.handle():
+            if reader.handle():
                 return
         except Exception as exc:
-            served.error = exc  # for the task whose descriptor it is
-        self._leave(side, fd)
-        served.done.set()
+            reader.error = exc  # for the task whose descriptor it is
+        self._drop(self._readers, fd)
+        reader.done.set()
+        self.let_tasks_run()
+
+    def _write(self, fd: int) -> None:
+        handle = self._writers.get(fd)
+        if handle is not None and not handle():
+            self._drop(self._writers, fd)

@@ -45,7 +45,7 @@ def test_keys_count_although_their_terminal_is_closed_just_behind_them() -> None
     ours, theirs = socket.socketpair()
     pump = Pump()
     with theirs:
-        client = Client(ours)
+        client = Client(ours, pump, lambda _client: b"")
         client.lend(slave)
         client.watch = ClosedMeanwhile(master)
         Clients(cast(Host, agent), pump)._typed(client, slave)

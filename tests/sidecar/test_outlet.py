@@ -1,6 +1,7 @@
 """One way to a client: what goes out at once and what waits are one stream, whole and in order."""
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import attrs
 import pytest
@@ -22,7 +23,7 @@ class Kernel:
     taken: bytearray = attrs.Factory(bytearray)
     calls: int = 0
     gone: bool = False
-    emptied: trio.Event = attrs.Factory(trio.Event)
+    waiting: Callable[[], bool] | None = None
 
     def write(self, buffers: Sequence[bytes | memoryview]) -> int:
         self.calls += 1
@@ -37,20 +38,20 @@ class Kernel:
 
     def make_room(self, size: int) -> None:
         self.room += size
-        self.emptied.set()
+        while self.room and self.waiting is not None:
+            if not self.waiting():
+                self.waiting = None
 
-    async def while_writable(self, fd: int, handle: Callable[[], bool]) -> None:
+    def while_writable(self, fd: int, handle: Callable[[], bool]) -> None:
         """As Pump's."""
-        more = True
-        while more:
-            while not self.room:
-                self.emptied = trio.Event()
-                await self.emptied.wait()
-            more = handle()
+        self.waiting = self.waiting or handle
+
+    def write_no_more(self, fd: int) -> None:
+        self.waiting = None
 
 
-def outlet_of(kernel: Kernel) -> Outlet:
-    return Outlet(0, kernel.write)
+def outlet_of(kernel: Kernel, repaint: Callable[[], None] = lambda: None) -> Outlet:
+    return Outlet(0, kernel.write, cast(Pump, kernel), repaint)
 
 
 @pytest.mark.pure
@@ -62,8 +63,7 @@ def test_what_is_pushed_arrives_in_order_however_little_is_taken_at_a_time(pushe
         kernel.room = room
         outlet.push(data)
     while outlet.outbox.queued:
-        kernel.room = 7
-        outlet._writable(lambda: None)
+        kernel.make_room(7)
     assert kernel.taken == b"".join(data for data, _ in pushed)
 
 
@@ -101,13 +101,12 @@ def test_what_comes_while_it_is_held_waits() -> None:
 @pytest.mark.pure
 def test_a_frame_of_which_a_part_went_out_at_once_is_not_dropped_with_the_rest() -> None:
     kernel = Kernel(room=10)
-    outlet = outlet_of(kernel)
+    outlet = outlet_of(kernel, lambda: outlet.push(b"<screen>"))
     outlet.push(b"f" * AT_ONCE_MAX)
     while outlet.outbox.pace is not Pace.SLOWING:
         outlet.push(b"dropped" * 10_000)
     outlet.outbox.patience_over()
-    kernel.room = HIGH
-    outlet._writable(lambda: outlet.push(b"<screen>"))
+    kernel.make_room(HIGH)
     assert kernel.taken == b"f" * AT_ONCE_MAX + b"<screen>"
 
 
@@ -140,8 +139,6 @@ async def test_the_rest_goes_out_as_soon_as_there_is_room_and_who_waits_for_that
         told.append("all of it is out")
 
     async with trio.open_nursery() as nursery:
-        pump: Pump = kernel  # type: ignore[assignment]
-        nursery.start_soon(outlet.run, pump, lambda: None)
         outlet.push(b"one two three")
         nursery.start_soon(flush)
         for taken in (b"one", b"one two", b"one two three"):
@@ -150,7 +147,6 @@ async def test_the_rest_goes_out_as_soon_as_there_is_room_and_who_waits_for_that
             await trio.testing.wait_all_tasks_blocked()
             assert kernel.taken == taken
         assert told == ["all of it is out"]
-        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.virtual_time
@@ -158,14 +154,21 @@ async def test_who_waits_is_told_also_when_it_was_held_in_the_meantime(autojump_
     kernel = Kernel(room=100)
     outlet = outlet_of(kernel)
     outlet.held = True
-    async with trio.open_nursery() as nursery:
-        pump: Pump = kernel  # type: ignore[assignment]
-        nursery.start_soon(outlet.run, pump, lambda: None)
-        outlet.push(b"late")
-        async with trio.open_nursery() as waiting:
-            waiting.start_soon(outlet.flush)
-            await trio.testing.wait_all_tasks_blocked()
-            outlet.held = False
-            outlet.send_now()
-        assert kernel.taken == b"late"
-        nursery.cancel_scope.cancel()
+    outlet.push(b"late")
+    async with trio.open_nursery() as waiting:
+        waiting.start_soon(outlet.flush)
+        await trio.testing.wait_all_tasks_blocked()
+        outlet.held = False
+        outlet.send_now()
+    assert kernel.taken == b"late"
+
+
+@pytest.mark.pure
+def test_of_what_has_ended_nothing_is_written_any_more() -> None:
+    kernel = Kernel()
+    outlet = outlet_of(kernel)
+    outlet.push(b"k")
+    outlet.end()
+    kernel.make_room(100)
+    outlet.push(b"late")
+    assert (bytes(kernel.taken), kernel.waiting) == (b"", None)

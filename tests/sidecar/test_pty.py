@@ -84,7 +84,6 @@ async def test_input_for_a_program_that_does_not_read_waits_and_stays_in_order(e
     pieces = [bytes([65 + number % 26]) * 3000 for number in range(60)]
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(writer.run)
             nursery.start_soon(writer.pump.run)
             for piece in pieces:
                 writer.write(piece)
@@ -104,7 +103,6 @@ async def test_input_that_comes_just_when_the_last_of_it_has_gone_is_not_forgott
     writer = Writer(ends.master, Pump(write_more))
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(writer.run)
             nursery.start_soon(writer.pump.run)
             writer.write(b"x" * 100_000)
             assert await read_all(ends.slave, 200_000) == b"x" * 100_000 + b"y" * 100_000
@@ -127,7 +125,6 @@ async def test_all_who_wait_for_room_go_on_when_there_is_some(ends: Pty) -> None
                     waiters.start_soon(wait, number)
                 await trio.testing.wait_all_tasks_blocked()
                 assert went_on == []
-                nursery.start_soon(writer.run)
                 nursery.start_soon(writer.pump.run)
                 nursery.start_soon(read_all, ends.slave, WRITE_HIGH + 100_000)
             assert sorted(went_on) == [0, 1, 2]
@@ -147,7 +144,6 @@ async def test_input_for_a_program_that_is_gone_is_dropped(ends: Pty) -> None:
     ends.hang_up()
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(writer.run)
             nursery.start_soon(writer.pump.run)
             await writer.wait_room()
             await trio.testing.wait_all_tasks_blocked(0.05)  # never comes when a task runs in circles

@@ -89,14 +89,82 @@ async def test_one_descriptor_may_be_read_by_one_task_and_written_by_another(pai
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pump.run)
             nursery.start_soon(pump.while_readable, pair.ours.fileno(), pair.take)
-            async with trio.open_nursery() as writing:
-                writing.start_soon(pump.while_writable, pair.ours.fileno(), write)
-                received = 0
-                while received < 1_000_000:
-                    await trio.lowlevel.wait_readable(pair.theirs)
-                    received += len(pair.theirs.recv(65536))
-                    pair.theirs.send(b".")
+            pump.while_writable(pair.ours.fileno(), write)
+            received = 0
+            while received < 1_000_000:
+                await trio.lowlevel.wait_readable(pair.theirs)
+                received += len(pair.theirs.recv(65536))
+                pair.theirs.send(b".")
             await until(lambda: set(pair.got) == {ord(".")})
+            nursery.cancel_scope.cancel()
+
+
+async def test_room_to_write_is_used_while_there_is_always_something_to_read(pair: Pair) -> None:
+    pump, written, (read_end, write_end) = Pump(), list[int](), os.pipe()
+    os.write(write_end, b"x")  # never read
+
+    def write() -> bool:
+        written.append(turns)
+        return len(written) < 3
+
+    turns = 0
+
+    def read() -> bool:
+        if not written:
+            pump.while_writable(pair.ours.fileno(), write)
+        return len(written) < 3
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pump.run)
+            nursery.start_soon(count_turns)
+            await pump.while_readable(read_end, read)
+            nursery.cancel_scope.cancel()
+    assert len(set(written)) == 1  # all in one turn of the pump: no task had to begin it
+    os.close(read_end)
+    os.close(write_end)
+
+
+async def test_a_turn_ends_as_soon_as_a_task_has_something_to_do(pair: Pair) -> None:
+    rounds, rested_after = 0, list[int]()
+    pump = Pump(lambda: rested_after.append(rounds))
+    pair.theirs.send(b"x")
+
+    def read() -> bool:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 3:
+            pump.let_tasks_run()
+        return not rested_after
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pump.run)
+            await pump.while_readable(pair.ours.fileno(), read)
+            nursery.cancel_scope.cancel()
+    assert rested_after[0] == 3
+
+
+async def test_what_is_to_be_written_no_more_is_not_asked_for(pair: Pair) -> None:
+    pump = Pump()
+
+    def write() -> bool:
+        raise AssertionError("its owner has closed it")
+
+    pump.while_writable(pair.ours.fileno(), write)
+    pump.write_no_more(pair.ours.fileno())
+    pump.write_no_more(pair.ours.fileno())
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pump.run)
+            pair.theirs.send(b"x")
+            await pump.while_readable(pair.ours.fileno(), lambda: not pair.take())
             nursery.cancel_scope.cancel()
 
 
