@@ -122,9 +122,22 @@ class LineStream:
 
     async def lines(self) -> AsyncGenerator[bytes | Oversize, None]:
         """Until the peer closes; raises trio.BrokenResourceError when it vanished."""
-        while data := await self.stream.receive_some(RECEIVE_SIZE):
+        while data := await self._receive():
             for line in self._splitter.feed(data):
                 yield line
+
+    async def _receive(self) -> bytes:
+        """`receive_some` tries first, in vain as a rule: a request comes when the one before is answered."""
+        if not isinstance(self.stream, trio.SocketStream):
+            return await self.stream.receive_some(RECEIVE_SIZE)
+        while True:
+            await trio.lowlevel.wait_readable(self.stream.socket)
+            try:
+                return os.read(self.stream.socket.fileno(), RECEIVE_SIZE)
+            except BlockingIOError:
+                continue
+            except OSError as exc:
+                raise trio.BrokenResourceError("the peer is gone") from exc
 
     def send_nowait(self, data: bytes) -> bool:
         """Short lines to a peer that reads: one system call, where `send_all` passes three times through trio."""

@@ -67,14 +67,21 @@ def everything(event: Event) -> bool:
 
 @attrs.define(eq=False)
 class Feed:
-    """What one subscriber has not taken yet. `put` never waits; `take` is for one task. `own`: it is a part of cspd."""
+    """What one subscriber has not taken yet. `put` never waits; `take` is for one task.
+
+    `types`: only these events concern it; None: all. `own`: it is a part of cspd.
+    """
 
     wants: Wants = everything
     own: bool = False
+    types: frozenset[str] | None = None
     lost: bool = False
     _waiting: list[Published] = attrs.Factory(list)
     _bytes: int = 0
     _news: trio.Event = attrs.Factory(trio.Event)
+
+    def takes(self, event: Event) -> bool:
+        return (self.types is None or event.type in self.types) and self.wants(event)
 
     def put(self, published: Published) -> None:
         """When there is no room for it, the feed is lost: it ends behind what it has."""
@@ -114,10 +121,12 @@ class Subscribers:
         return sum(not feed.own for feed in self.feeds)
 
     def publish(self, record: Record) -> None:
-        if not self.feeds:
-            return
-        published = Published(as_event(record))
+        type = record.type if isinstance(record, Event) else "message"
+        published: Published | None = None  # made once, and only when it concerns somebody
         for feed in list(self.feeds):
+            if feed.types is not None and type not in feed.types:
+                continue
+            published = published or Published(as_event(record))
             if feed.wants(published.event):
                 feed.put(published)
                 if feed.lost:
@@ -142,7 +151,7 @@ class Subscribers:
         try:
             reached = store.committed_cursor
             if since is not None:
-                await _replay(store, feed.wants, since, reached, room, send)
+                await _replay(store, feed.takes, since, reached, room, send)
             while True:
                 news = [p for p in await feed.take() if p.again or p.event.cursor > reached]
                 if news:

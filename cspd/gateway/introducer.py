@@ -18,7 +18,7 @@ from cspd.gateway.saying import new_message_id, said_now
 
 log = logging.getLogger("cspd.introducer")
 
-
+CONCERNS = frozenset({"agent", "room", "delivery"})  # events that can change what there is to tell
 LOOK_BACK = 50  # messages of ours to one agent, of which one is the last introduction
 
 
@@ -43,7 +43,7 @@ class Introducer:
         """Until cancelled. Nothing but an event can change what there is to tell."""
         while True:
             try:
-                await self.hub.follow(None, None, self._heard, Feed(own=True))
+                await self.hub.follow(None, None, self._heard, Feed(own=True, types=CONCERNS))
             except CspError as exc:
                 log.info("%s", exc)  # we were behind: who is there now is what counts
 

@@ -87,6 +87,8 @@ class Moderator:
             if said.sender == HUMAN:
                 self._resuming[said.message_id] = replied.chain.root
         chain = place(said.message_id, said.sender, self.turns.speaks_of(said.sender, said.ts), replied)
+        if not chain.hops and not said.meta and not meta:
+            return said  # nearly always
         return attrs.evolve(said, meta=meta | ({"chain": chain.as_json()} if chain.hops else {}))
 
     def admit(self, said: Message, recipients: Sequence[str]) -> dict[str, tuple[str, str]]:
