@@ -121,7 +121,7 @@ class LineStream:
         return peer_of(self.stream.socket)
 
     async def lines(self) -> AsyncGenerator[bytes | Oversize, None]:
-        """Until the peer closes; raises trio.BrokenResourceError when it vanished."""
+        """Until the peer closes; raises trio.BrokenResourceError when it vanished, ClosedResourceError if we did."""
         while data := await self._receive():
             for line in self._splitter.feed(data):
                 yield line
@@ -131,6 +131,8 @@ class LineStream:
         if not isinstance(self.stream, trio.SocketStream):
             return await self.stream.receive_some(RECEIVE_SIZE)
         while True:
+            if self.stream.socket.fileno() < 0:  # trio would wait for descriptor -1, and be confused from then on
+                raise trio.ClosedResourceError("another task has closed it")
             await trio.lowlevel.wait_readable(self.stream.socket)
             try:
                 return os.read(self.stream.socket.fileno(), RECEIVE_SIZE)

@@ -324,6 +324,27 @@ async def test_too_many_unsettled_answers_make_the_next_requests_wait() -> None:
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.real
+async def test_a_connection_that_is_closed_while_requests_wait_ends_quietly_and_hurts_no_other() -> None:
+    for closed in (True, False):
+        handler, (ours, theirs) = Later(), trio.socket.socketpair()
+        peer, client = RpcPeer(LineStream(trio.SocketStream(ours)), "us"), trio.SocketStream(theirs)
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(peer.serve, handler)
+                await client.send_all(b"".join(rpc.request("ask", {}, number) for number in range(IN_FLIGHT_MAX + 1)))
+                while len(handler.answers) <= IN_FLIGHT_MAX:  # the last of them is not taken yet
+                    await trio.lowlevel.checkpoint()
+                if closed:
+                    await peer.aclose()
+                handler.answers[0].settle(None)
+                if not closed:
+                    assert b'"result"' in await client.receive_some(65536)
+                    await client.aclose()
+        await peer.aclose()
+        await client.aclose()
+
+
 # ---------------------------------------------------------------------- peers that take nothing
 
 

@@ -1,6 +1,6 @@
 """The attach socket: accepts terminals, reads their frames, writes theirs. Who they are to the agent is `session`'s.
 
-A few tasks read and write for each client; `Clients` owns them all. A client that breaks the protocol or vanishes is
+Two tasks read for each client; `Clients` owns them all. A client that breaks the protocol or vanishes is
 let go; nothing that it does reaches the agent or the others.
 """
 
@@ -222,6 +222,7 @@ class Clients:
                 nursery.start_soon(self._serve_keys, client)
                 for kind, payload in early:
                     self._received(client, kind, payload)
+                client.send_now()
                 while not client.left:
                     await self.host.wait_input_room()
                     # First: when we were stopped, it may have left since, and its terminal is no longer lent.

@@ -1,5 +1,6 @@
 """One way to an attached client: its socket, or the terminal that it lends. Takes bytes when it can; never blocks."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -49,7 +50,8 @@ class Outlet:
         if not self._stuck:
             self._send_some()
         if self._owed:
-            self._pump.while_writable(self.fd, self._writable)
+            with contextlib.suppress(OSError):  # no memory in the kernel: tried again with what comes next
+                self._pump.while_writable(self.fd, self._writable)
 
     def _send_some(self) -> None:
         if not self.held and (buffers := self.outbox.head()):

@@ -64,7 +64,7 @@ class Pump:
         """Call `handle` each time there is room to write, or nobody left to write to, until it says False.
 
         From the next round on: a task that had to begin it would let who reads at the other end wait for a whole turn.
-        What it raises ends `run`.
+        A descriptor has one such owner, who may ask again at any time. What `handle` raises ends `run`.
         """
         if fd not in self._writers:
             self._put(self._writers, fd, handle)
@@ -80,7 +80,11 @@ class Pump:
     def _put(self, side: dict[int, Any], fd: int, entry: object) -> None:
         before = self._events(fd)
         side[fd] = entry
-        self._tell(fd, before)
+        try:
+            self._tell(fd, before)
+        except OSError:  # no memory in the kernel
+            del side[fd]
+            raise
 
     def _drop(self, side: dict[int, Any], fd: int) -> None:
         before = self._events(fd)

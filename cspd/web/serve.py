@@ -12,7 +12,7 @@ from typing import Protocol
 
 import trio
 
-from cspd.config import DaemonConfig, GatewayConfig
+from cspd.config import DaemonConfig, GatewayConfig, TcpAddress
 from cspd.control.call import Services
 from cspd.errors import CspError
 from cspd.sd import Service
@@ -60,9 +60,11 @@ async def serve_web(
             if first:
                 task_status.started()
                 first = False
-            with trio.move_on_after(AGAIN_SEC if trouble else math.inf):
+            may_pass = trouble and isinstance(config.address, TcpAddress)  # a socket that was not passed never comes
+            with trio.move_on_after(AGAIN_SEC if may_pass else math.inf):
                 while daemon.config.gateway == config:
                     await daemon.reloaded.wait()
+                trouble = ""  # of another configuration it is said again
             nursery.cancel_scope.cancel()
 
 

@@ -78,12 +78,12 @@ class FarAway:
 
 def free_port() -> int:
     """Below those that the kernel hands out, so that nothing else takes it before cspd listens."""
-    first_of_kernel = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    own = [*range(10_000, first), *range(last + 1, 65_536)] or [0]  # 0: it has them all, and chooses
     while True:
-        port = random.randrange(10_000, first_of_kernel)
         with socket.socket() as sock, contextlib.suppress(OSError):
-            sock.bind(("", port))
-            return port
+            sock.bind(("", random.choice(own)))
+            return int(sock.getsockname()[1])
 
 
 def gateway_config(root: Path, listen: str) -> None:

@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from functools import partial
+from pathlib import Path
 
 import attrs
 import pytest
@@ -74,7 +75,7 @@ async def test_what_nobody_serves_wakes_nobody(pair: Pair) -> None:
             nursery.cancel_scope.cancel()
 
 
-async def test_one_descriptor_may_be_read_by_one_task_and_written_by_another(pair: Pair) -> None:
+async def test_one_descriptor_may_be_read_and_written(pair: Pair) -> None:
     pump, written = Pump(), 0
 
     def write() -> bool:
@@ -166,6 +167,17 @@ async def test_what_is_to_be_written_no_more_is_not_asked_for(pair: Pair) -> Non
             pair.theirs.send(b"x")
             await pump.while_readable(pair.ours.fileno(), lambda: not pair.take())
             nursery.cancel_scope.cancel()
+
+
+def test_what_the_kernel_refuses_is_not_taken_for_served(tmp_path: Path) -> None:
+    """A plain file stands for a kernel without memory: neither can be waited for."""
+    pump = Pump()
+    with open(tmp_path / "file", "w") as file:
+        for _ in range(2):
+            with pytest.raises(PermissionError):
+                pump.while_writable(file.fileno(), lambda: False)
+        pump.write_no_more(file.fileno())
+    pump.close()
 
 
 async def test_a_mistake_in_a_handler_is_its_owners_and_nobody_elses(pair: Pair) -> None:
