@@ -29,19 +29,27 @@ def _ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True)
 
 
+def _free_net() -> str:
+    """One that no cable has: neither of a test beside this one, nor of one that was killed."""
+    taken = subprocess.run(["ip", "-o", "-4", "address"], check=True, capture_output=True, text=True).stdout
+    numbers = (f"10.213.{(os.getpid() + n) % 250}" for n in range(250))
+    return next(net for net in numbers if f" {net}." not in taken)
+
+
 @attrs.define
 class FarAway:
     """Use as a context manager. `here` is our address on the cable, of which the kernel keeps several tests apart."""
 
     name: str = attrs.Factory(lambda: f"csp{os.getpid()}")
+    _net: str = attrs.Factory(lambda: _free_net())
 
     @property
     def here(self) -> str:
-        return f"10.213.{os.getpid() % 250}.1"
+        return f"{self._net}.1"
 
     @property
     def _there(self) -> str:
-        return f"10.213.{os.getpid() % 250}.2"
+        return f"{self._net}.2"
 
     def __enter__(self) -> "FarAway":
         _ip("netns", "add", self.name)
