@@ -327,16 +327,7 @@ async def _serve_with(
             nursery.start_soon(daemon.watch_history, history)
             await nursery.start(manager.serve, list(loaded.units.values()))
             await nursery.start(serve_control, control.listener, services)
-            async with trio.open_nursery() as outside:  # ends first: nobody out there waits while agents are stopped
-                await outside.start(serve_web, services, daemon)
-                log.info("ready: %d agents, keeper %d", len(loaded.units), keeper.pid)
-                service.ready(daemon.standing())
-                nursery.start_soon(service.feed_watchdog)
-                end = await _wait_end(daemon)
-                if end is End.STOPPED:
-                    let_through()  # whoever asks a second time does not want to wait
-                    service.stopping()
-                outside.cancel_scope.cancel()
+            end = await _be_ready(services, daemon, nursery)
             left = held if end is End.STOPPED else control.keep(held)
             if keeper.by_cspd and end is End.STOPPED:
                 manager.ending()
@@ -345,6 +336,22 @@ async def _serve_with(
     if end is End.STOPPED:
         control.remove()
     return end, left
+
+
+async def _be_ready(services: Services, daemon: Daemon, nursery: trio.Nursery) -> End:
+    """Serve the web too, and say that all is there; -> why it is to end."""
+    service = daemon.service
+    async with trio.open_nursery() as outside:  # ends first: nobody out there waits while agents are stopped
+        await outside.start(serve_web, services, daemon)
+        log.info("ready: %d agents, keeper %d", len(daemon.manager.units), daemon.manager.keeper.pid)
+        service.ready(daemon.standing())
+        nursery.start_soon(service.feed_watchdog)
+        end = await _wait_end(daemon)
+        if end is End.STOPPED:
+            let_through()  # whoever asks a second time does not want to wait
+            service.stopping()
+        outside.cancel_scope.cancel()
+    return end
 
 
 async def _forget_old(daemon: Daemon, history: History) -> None:

@@ -80,8 +80,11 @@ class Feed:
     _bytes: int = 0
     _news: trio.Event = attrs.Factory(trio.Event)
 
+    def concerns(self, type: str) -> bool:
+        return self.types is None or type in self.types
+
     def takes(self, event: Event) -> bool:
-        return (self.types is None or event.type in self.types) and self.wants(event)
+        return self.concerns(event.type) and self.wants(event)
 
     def put(self, published: Published) -> None:
         """When there is no room for it, the feed is lost: it ends behind what it has."""
@@ -124,7 +127,7 @@ class Subscribers:
         type = record.type if isinstance(record, Event) else "message"
         published: Published | None = None  # made once, and only when it concerns somebody
         for feed in list(self.feeds):
-            if feed.types is not None and type not in feed.types:
+            if not feed.concerns(type):
                 continue
             published = published or Published(as_event(record))
             if feed.wants(published.event):

@@ -1,7 +1,7 @@
 """The attach socket: accepts terminals, reads their frames, writes theirs. Who they are to the agent is `session`'s.
 
-Two tasks read for each client; `Clients` owns them all. A client that breaks the protocol or vanishes is
-let go; nothing that it does reaches the agent or the others.
+Two tasks read for each client; `Clients` owns them all. A client that breaks the protocol or vanishes is let go;
+nothing that it does reaches the agent or the others.
 """
 
 import array
@@ -222,7 +222,7 @@ class Clients:
                 nursery.start_soon(self._serve_keys, client)
                 for kind, payload in early:
                     self._received(client, kind, payload)
-                client.send_now()
+                client.send_now()  # TAKEN of these: this is no turn of the pump, which would do it
                 while not client.left:
                     await self.host.wait_input_room()
                     # First: when we were stopped, it may have left since, and its terminal is no longer lent.

@@ -71,7 +71,7 @@ def measure(both: BothWays, net: FarAway, count: int, cut_sec: float) -> list[st
 
     def between() -> None:
         nonlocal numbers
-        time.sleep(PACE_SEC)
+        time.sleep(PACE_SEC)  # so that the messages lie before, in and behind the cut
         numbers += 1
         if numbers == count // 4:
             trouble.start()

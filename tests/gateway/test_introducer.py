@@ -89,13 +89,19 @@ async def test_an_agent_that_asks_for_it_is_told_once_when_it_is_idle_and_the_ot
         assert links[1].given == links[2].given == []
 
 
+async def introduced_and_one_has_come(room: Room) -> FakeLink:
+    """a was told that nobody is there, and has not read it; b has come since."""
+    await room.add("a", "message")
+    link = room.link(FakeLink("a"))
+    await room.news()
+    await room.add("b")
+    await room.news()
+    return link
+
+
 async def test_it_is_told_who_has_come_and_left_when_it_has_read_what_it_was_told_before(tmp_path: Path) -> None:
     async with room_in(tmp_path) as room:
-        await room.add("a", "message")
-        link = room.link(FakeLink("a"))
-        await room.news()
-        await room.add("b")
-        await room.news()
+        link = await introduced_and_one_has_come(room)
         assert len(link.given) == 1
         await room.add("c")
         await room.read("a")
@@ -109,11 +115,7 @@ async def test_it_is_told_who_has_come_and_left_when_it_has_read_what_it_was_tol
 
 async def test_what_has_changed_before_it_had_read_is_told_then_though_nothing_else_happens(tmp_path: Path) -> None:
     async with room_in(tmp_path) as room:
-        await room.add("a", "message")
-        link = room.link(FakeLink("a"))
-        await room.news()
-        await room.add("b")
-        await room.news()
+        link = await introduced_and_one_has_come(room)
         await room.read("a")
         await trio.testing.wait_all_tasks_blocked(0.05)
         assert link.given[1:] == ["Room lobby: b has come. The other agent there: b."]
