@@ -38,6 +38,13 @@ class Emulation:
         if self._too_much:
             self._much.set()
 
+    def ask(self, output: bytes) -> bytes:
+        """Take output, and tell what queries in it ask to be told. Not those in what was given before."""
+        if self.behind:
+            self.catch_up()
+        self.give(output)
+        return self.catch_up()
+
     def hurry(self) -> None:
         """Somebody is going to look: the thread shall not wait for more."""
         self._hurried = self.busy

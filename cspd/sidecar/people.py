@@ -1,6 +1,7 @@
 """The people at attached terminals: who may attach, who leads, and on what way their keys go to the agent.
 
-The leader typed last: its window's size counts, and its terminal answers the program's queries. What the keys mean for
+The leader typed last: its window's size counts, and its terminal answers the program's queries (the emulator, when
+there is none or it does not keep up). What the keys mean for
 the messages that are typed is the arbiter's; the sockets are `clients`'s.
 """
 
@@ -14,6 +15,7 @@ import trio
 from cspd.errors import CspError
 from cspd.sidecar import orders, pty
 from cspd.sidecar.arbiter import Arbiter
+from cspd.sidecar.attach import Pace
 from cspd.sidecar.blackbox import BlackBox
 from cspd.sidecar.clients import Client, Clients
 from cspd.sidecar.emulation import Emulation
@@ -57,6 +59,11 @@ class People:
     leader: Client | None = None
     _passed: bytearray = attrs.Factory(bytearray)  # keys that have gone on and that nobody was told of
 
+    @property
+    def answer(self) -> bool:
+        """Does somebody's terminal get the program's queries now? One that fell behind gets a picture without them."""
+        return self.leader is not None and self.leader.shown.pace is not Pace.BEHIND
+
     def greeting(self) -> dict[str, Any]:
         return {"agent": self.session.name, "incarnation": self.session.incarnation, "pid": self.session.pid}
 
@@ -77,7 +84,6 @@ class People:
 
     def detached(self, client: Client) -> None:
         self.note_passed()
-        self.session.emulation.catch_up()  # what it was asked, its terminal has answered
         if client.keystrokes.in_paste:  # it left in the middle of one: nobody else may wait for its end
             self.session.handle(orders.HumanTyped(trio.current_time(), (), in_paste=False))
         if self.leader is client:

@@ -143,10 +143,11 @@ class Session:
         self.output_count += len(data)
         self.box.append(data)
         self.recorder.output(data)
-        self.emulation.give(data)
+        if self.people.answer:
+            self.emulation.give(data)
+        else:
+            self.writer.write(self.emulation.ask(data))
         self._speak(self.hearing.add(data, now))
-        if self.people.leader is None:  # else the leader's own terminal answers
-            self.writer.write(self.emulation.catch_up())
         if self._notices:
             self._show_notices()
         if self.box.full:

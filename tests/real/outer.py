@@ -1,5 +1,6 @@
 """A person's terminal: a PTY with an emulator behind it, in which a command runs."""
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -80,7 +81,9 @@ class Outer:
         except OSError:
             return False  # EIO: the command has ended
         self.output += data
-        self.terminal.feed(data)
+        answers = self.terminal.feed(data)
+        with contextlib.suppress(OSError):  # the command has ended meanwhile
+            os.write(self.fd, answers)
         return bool(data)
 
     def read_some(self) -> None:
@@ -91,6 +94,15 @@ class Outer:
     def read_once(self, patience_sec: float = 0.2) -> bool:
         """Read once, if something comes in time; False when the command has ended."""
         return not select.select([self.fd], [], [], patience_sec)[0] or self._read()
+
+    def until_drawn(self, act: Callable[[], object], quiet_sec: float = 1.0) -> None:
+        """`act`, and read what it makes the command draw: until there is some and then no more for `quiet_sec`."""
+        known = len(self.output)
+        act()
+        self.until(lambda: len(self.output) > known, "something is drawn")
+        while len(self.output) > known:
+            known = len(self.output)
+            self.read_once(quiet_sec)
 
     def screen(self) -> str:
         return "\n".join(self.terminal.screen_lines())

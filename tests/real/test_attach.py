@@ -281,6 +281,27 @@ def test_of_two_terminals_the_one_that_is_not_read_is_painted_anew_and_the_other
         stuck.until_shown("back-4")
 
 
+ASK = r"printf '\e[6n'; IFS='[;' read -rs -d R _ row column; echo answer-$row-$column-"
+
+
+def test_a_program_that_asks_gets_its_answer_also_while_the_leading_terminal_is_not_read(instance: Instance) -> None:
+    asks = f"read -rsn1; clear; {ASK}; read -rsn1; seq 400000; {ASK}; read -rsn1; clear; {ASK}; read"
+    instance.add("asks", "bash", "--norc", "-c", f"echo ready; {asks}")
+    instance.wait_screen("asks", "ready")
+    with attach(instance, "asks") as leader:
+        leader.until_shown("ready")
+        leader.type("g")
+        leader.until_shown("answer-1-1-")
+        leader.output.clear()
+        leader.type("g")  # and is not read any more
+        instance.wait_screen("asks", "answer-24-1-")
+        leader.until_shown("answer-24-1-")
+        assert b"\x1b[6n" not in leader.output, "a picture does not ask"
+        leader.type("g")
+        leader.until_shown("answer-1-1-")
+        assert b"\x1b[6n" in leader.output
+
+
 def test_nothing_is_written_to_a_lent_terminal_before_its_owner_has_drawn_the_picture(instance: Instance) -> None:
     instance.add("sh", "bash", "--norc")
     instance.wait_idle("sh")

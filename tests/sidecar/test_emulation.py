@@ -32,6 +32,13 @@ def test_catching_up_tells_what_a_query_asks_for_and_looking_does_not() -> None:
     assert emulated.catch_up() == b""
 
 
+def test_asking_tells_nothing_of_what_was_given_before() -> None:
+    emulated = emulation()
+    emulated.give(b"for another terminal: \x1b[6n\r")
+    assert emulated.ask(b"abc\x1b[6n") == b"\x1b[1;4R"
+    assert emulated.behind == 0
+
+
 def test_a_snapshot_and_what_is_still_to_come_are_together_the_terminal() -> None:
     emulated = emulation()
     emulated.give(b"before ")

@@ -189,15 +189,16 @@ class Agent:
         steps: list[dict[str, Any]] = known["steps"].get(self.name, [])
         return steps
 
+    def reached(self, message_id: str, *steps: str, reason: str = "") -> bool:
+        """Is one of these the newest step of the message?"""
+        story = self.story(message_id)
+        return bool(story) and story[-1]["step"] in steps and reason in (story[-1]["reason"] or "")
+
     def wait(self, message_id: str, *steps: str, reason: str = "", patience_sec: float = START_SEC) -> None:
-        """Until one of these is the newest step of the message; otherwise fail with its story and the screen."""
-
-        def there() -> bool:
-            story = self.story(message_id)
-            return bool(story) and story[-1]["step"] in steps and reason in (story[-1]["reason"] or "")
-
+        """Until it has reached one of these; otherwise fail with its story and the screen."""
+        what = f"{message_id} {' or '.join(steps)} {reason}"
         try:
-            eventually(there, f"{message_id} {' or '.join(steps)} {reason}", patience_sec)
+            eventually(lambda: self.reached(message_id, *steps, reason=reason), what, patience_sec)
         except pytest.fail.Exception as exc:
             told = "\n".join(map(str, self.story(message_id)))
             screen = self.instance.screen(self.name)

@@ -15,7 +15,6 @@ from real.outer import Outer
 pytestmark = [pytest.mark.real, pytest.mark.clis]
 
 LINES = 10_000
-SETTLED_SEC = 1.0
 
 
 @pytest.fixture
@@ -70,11 +69,6 @@ def test_a_keyword_in_the_answer_of_one_is_a_turn_of_another(instance: Offline, 
 MORE_KEY = {"claude": "\x0f", "gemini": "\x0f", "codex": "\x14"}  # shows more of what a tool displayed; and again less
 
 
-def settled(agent: Agent) -> bool:
-    """Whoever changes the size while codex draws gets no input box any more, without CSP too; so we wait in between."""
-    return bool(agent.instance.call("agent.explain", name=agent.name)["view"]["silent_sec"] > SETTLED_SEC)
-
-
 def ended(agent: Agent, outer: Outer, message_id: str) -> bool:
     """Has its turn ended? What hides the input is closed as a person would: look, press the key, look again.
 
@@ -82,7 +76,7 @@ def ended(agent: Agent, outer: Outer, message_id: str) -> bool:
     more before it obeys the first one.
     """
     with contextlib.suppress(pytest.fail.Exception):
-        agent.wait(message_id, "turn_ended", patience_sec=5.0)
+        eventually(lambda: outer.read_some() or agent.reached(message_id, "turn_ended"), "the end of its turn", 5.0)
         return True
     if agent.instance.call("agent.explain", name=agent.name)["activity"] == "unknown":
         outer.type(MORE_KEY[agent.cli])
@@ -106,8 +100,7 @@ def test_a_file_that_a_tool_displays_is_said_to_nobody(agent: Agent) -> None:
             lambda: outer.resize(120, 40),
             lambda: outer.type(MORE_KEY[agent.cli]),
         ):
-            step()
-            eventually(lambda: settled(agent), "all is drawn")
+            outer.until_drawn(step)
     with agent.attach() as outer:
         outer.until(lambda: outer.screen().strip(), "attached again")
         message_id = agent.send("mock: say @beta: now I speak")
