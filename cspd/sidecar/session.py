@@ -137,11 +137,11 @@ class Session:
         return not (self._hung_up or self.clients.slowing or self.emulation.full)
 
     def output(self, data: bytes) -> None:
-        """People see it first; who wants to know what it means looks later."""
+        """Noted before it is shown: what a killed sidecar has shown, the next one knows. What it means can wait."""
+        self.box.append(data)
         self.clients.output(data)
         now = self._output_at = trio.current_time()
         self.output_count += len(data)
-        self.box.append(data)
         self.recorder.output(data)
         if self.people.answer:
             self.emulation.give(data)

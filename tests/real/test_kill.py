@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from real.installed import Installed
 from real.instance import Instance, alive, eventually
 from real.outer import Outer
 
@@ -88,6 +89,30 @@ def test_a_killed_sidecar_is_replaced_with_the_same_screen_and_the_terminal_goes
         eventually(lambda: instance.screen("sh", "--scrollback") == screen, "the same screen and scrollback")
         outer.type("echo again-$((1+2))\r")
         outer.until_shown("again-3")
+
+
+DIES_OVER_IT = """
+_output = Clients.output
+
+def _shown(self, data):
+    _output(self, data)
+    if b"last-2" in data:
+        os.kill(os.getpid(), 9)
+
+Clients.output = _shown
+"""
+
+
+def test_what_a_terminal_has_shown_is_known_to_the_next_sidecar(installed: Installed, unstarted: Instance) -> None:
+    installed.change("cspd/sidecar/clients.py", DIES_OVER_IT)
+    unstarted.start()
+    unstarted.add("sh", "bash", "--norc")
+    with attach(unstarted) as outer:
+        old = unstarted.agent("sh")["sidecar"]["pid"]
+        outer.type("echo last-$((1+1))\r")
+        outer.until_shown("last-2")
+        eventually(lambda: not alive(old), "it has died over it")
+        unstarted.wait_screen("sh", "last-2")
 
 
 def test_a_sidecar_killed_while_it_types_never_types_twice(instance: Instance) -> None:
