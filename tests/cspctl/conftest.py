@@ -1,4 +1,4 @@
-"""A stand-in for cspd: a Unix socket in a thread that gives prepared answers and knows what it was asked."""
+"""A desk with a terminal; a stand-in for cspd, which gives prepared answers and knows what it was asked."""
 
 import json
 import socket
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from desk import Desk
 
 from cspd.errors import CspError
 from cspd.wire import rpc
@@ -160,3 +161,10 @@ def make_message() -> Callable[..., dict[str, Any]]:
         return message | changes
 
     return make
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(tmp_path)
+    yield desk
+    desk.close()

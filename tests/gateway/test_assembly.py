@@ -14,11 +14,6 @@ from cspd.gateway.hub import Hub
 pytestmark = pytest.mark.real
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "history.db"
-
-
 def debate(hub: Hub, *order: str, rounds: int = 1, chair: str = "human") -> None:
     hub.moderator.assembly.open("lobby", order, rounds, 120.0, chair)
 

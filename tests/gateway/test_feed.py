@@ -1,9 +1,10 @@
-"""Who is told of a record, and that nothing is made of it for nobody."""
+"""Who is told of a record, how much may wait for him, and that nothing is made twice or for nobody."""
 
 import pytest
 
+from cspd.errors import CspError
 from cspd.gateway import feed
-from cspd.gateway.feed import Feed, Published, Subscribers
+from cspd.gateway.feed import Feed, Published, Subscribers, in_parts
 from cspd.gateway.records import Accepted, Event, Record
 
 pytestmark = pytest.mark.pure
@@ -41,3 +42,29 @@ def test_of_a_record_that_concerns_nobody_no_event_is_made(monkeypatch: pytest.M
     subscribers.publish(STATE)
     assert made == [STATE]  # once, for both
     assert all(isinstance(each, Published) for one in subscribers.feeds for each in one._waiting)
+
+
+async def test_a_feed_of_long_messages_is_lost_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "BYTES_MAX", 10_000)
+    each = Feed()
+    for cursor in range(8):
+        each.put(Published(Event(cursor, 0.0, "message", "lobby", "bob", cursor, {"content": "x" * 2000})))
+    assert each.lost
+    assert [published.event.cursor for published in await each.take()] == [0, 1, 2, 3]
+    with pytest.raises(CspError, match="not read"):
+        await each.take()
+
+
+async def test_an_event_is_encoded_once_for_all_subscribers() -> None:
+    made: list[int] = []
+
+    def encode(published: Published) -> bytes:
+        made.append(published.event.cursor)
+        return b"x"
+
+    subscribers, feeds = Subscribers(), [Feed() for _ in range(5)]
+    subscribers.feeds |= set(feeds)
+    subscribers.publish(Event(7, 0.0, "agent", "lobby", "bob", None, {}))
+    for each in feeds:
+        assert list(in_parts(await each.take(), encode)) == [b"x"]
+    assert made == [7]

@@ -57,11 +57,6 @@ async def guests_at(path: Path, *units: str) -> AsyncIterator[Guests]:
             yield guests
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "history.db"
-
-
 async def test_names_are_made_unique_among_guests_and_units(path: Path) -> None:
     async with guests_at(path, "bash") as guests:
         names = [(await guests.register(wanted)).name for wanted in ("bash", "claude", "Claude", "claude", "bash-2")]

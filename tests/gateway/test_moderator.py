@@ -12,11 +12,6 @@ from cspd.gateway.hub import Agent, Hub
 pytestmark = pytest.mark.real
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "history.db"
-
-
 # ---------------------------------------------------------------------- chains
 
 

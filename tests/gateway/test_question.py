@@ -11,11 +11,6 @@ from cspd.gateway.question import Asked
 pytestmark = pytest.mark.real
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "history.db"
-
-
 async def asked_by_alice(hub: Hub) -> Asked:
     question = Asked(await say(hub, "bob", "how many?", sender="alice"), "alice", "bob")
     await hub.step("bob", question.message_id, "turn_started", "", "")

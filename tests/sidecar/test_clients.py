@@ -1,4 +1,4 @@
-"""What the clients do with a lent terminal that nothing but a race shows; the rest is in tests/real/test_attach.py."""
+"""What the clients do with a lent terminal that nothing but a race shows; the rest is in real/test_attach_lent.py."""
 
 import json
 import os
