@@ -1,8 +1,8 @@
 """The people at attached terminals: who may attach, who leads, and on what way their keys go to the agent.
 
 The leader typed last: its window's size counts, and its terminal answers the program's queries (the emulator, when
-there is none or it does not keep up). What the keys mean for
-the messages that are typed is the arbiter's; the sockets are `clients`'s.
+there is none or it does not keep up). What the keys mean for the messages that are typed is the arbiter's; the sockets
+are `clients`'s.
 """
 
 from collections.abc import Sequence
