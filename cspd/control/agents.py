@@ -20,6 +20,7 @@ from cspd.control.params import Params
 from cspd.control.views import agent_json
 from cspd.errors import CspError, nearest
 from cspd.gateway.guests import Guest
+from cspd.gateway.link import Receiver
 from cspd.gateway.moderator import stop_json
 from cspd.unit.machine import State
 from cspd.unit.wiring import wiring_advice
@@ -199,9 +200,20 @@ def agent_explain(services: Services, caller: Caller, params: Params) -> Any:
 
 
 async def _ask_sidecar(services: Services, member: Member, method: str, params: dict[str, Any]) -> Any:
+    """When it was killed over the question, the one after it."""
+    link = await _link(services, member)
+    try:
+        return await link.ask(method, params)
+    except CspError as exc:
+        if exc.code != "unreachable":
+            raise
+    return await (await _link(services, member, lost=link)).ask(method, params)
+
+
+async def _link(services: Services, member: Member, lost: Receiver | None = None) -> Receiver:
     """Of an agent that has just started, or whose sidecar was killed, the sidecar may still be on its way."""
     if not isinstance(member, Guest):
-        unit = member
+        unit, links = member, services.hub.links
         with trio.move_on_after(INTRODUCTION_SEC):
-            await unit.wait_until(lambda: unit.name in services.hub.links or unit.unit.pid is None)
-    return await services.hub.linked(member.name).ask(method, params)
+            await unit.wait_until(lambda: links.get(unit.name) not in (None, lost) or unit.unit.pid is None)
+    return services.hub.linked(member.name)

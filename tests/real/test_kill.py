@@ -115,6 +115,30 @@ def test_what_a_terminal_has_shown_is_known_to_the_next_sidecar(installed: Insta
         unstarted.wait_screen("sh", "last-2")
 
 
+DIES_OF_A_QUESTION = """
+_screen = screen
+
+def screen(*args, **options):
+    asked = os.path.join(os.environ["XDG_RUNTIME_DIR"], "asked")
+    if not os.path.exists(asked):
+        open(asked, "w").close()
+        os.kill(os.getpid(), 9)
+    return _screen(*args, **options)
+"""
+
+
+def test_a_question_over_which_a_sidecar_was_killed_is_answered_by_the_next_one(
+    installed: Installed, unstarted: Instance
+) -> None:
+    installed.change("cspd/sidecar/answers.py", "\nimport os\n" + DIES_OF_A_QUESTION)
+    unstarted.start()
+    unstarted.add("sh", "bash", "--norc")
+    unstarted.wait_idle("sh")
+    old = unstarted.agent("sh")["sidecar"]["pid"]
+    assert "$" in unstarted.screen("sh")
+    assert not alive(old)
+
+
 def test_a_sidecar_killed_while_it_types_never_types_twice(instance: Instance) -> None:
     two_agents(instance)
     for n in range(3):
