@@ -396,5 +396,5 @@ def test_ctrl_c_while_a_message_is_typed_goes_through_at_once(fake: Fake) -> Non
         outer.type("\x03")
         fake.wait_received(lambda data: b"\x03" in data, "^C has arrived")
         assert time.monotonic() - began < 1.0
-        eventually(lambda: fake.story(message_id)[-1][0] != "typing", "it is no longer typed")
+        eventually(lambda: (story := fake.story(message_id)) and story[-1][0] != "typing", "it is no longer typed")
     assert b"\r" not in fake.received().partition(b"\x03")[0]

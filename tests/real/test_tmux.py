@@ -44,10 +44,14 @@ class Tmux:
         """What our panes show, window by window."""
         return self.run("list-panes", "-s", "-t", session, "-F", "#{@csp_shows}", check=False).splitlines()
 
-    def screen(self, name: str, session: str = "csp") -> str:
+    def screen(self, name: str, session: str = "csp", *options: str) -> str:
         listed = self.run("list-panes", "-s", "-t", session, "-F", "#{pane_id} #{@csp_shows}").splitlines()
         pane = next(line.split()[0] for line in listed if line.split()[1:] == [name])
-        return self.run("capture-pane", "-p", "-t", pane)
+        return self.run("capture-pane", "-p", *options, "-t", pane)
+
+    def history(self, name: str) -> str:
+        """And what stood there before the next incarnation's screen was drawn."""
+        return self.screen(name, "csp", "-S", "-")
 
     def wait_screen(self, name: str, text: str) -> None:
         eventually(lambda: text in self.screen(name), f"{text!r} in the pane of {name}")
@@ -147,7 +151,7 @@ def test_a_pane_outlives_its_agents_crash_and_shows_why_one_failed(instance: Ins
     tmux.ctl()
     eventually(lambda: instance.agent("a")["attached"], "attached")
     instance.ctl("kill", "a", "-s", "KILL")
-    tmux.wait_screen("a", "was killed by SIGKILL")
+    eventually(lambda: "was killed by SIGKILL" in tmux.history("a"), "its end is told")
     eventually(lambda: instance.agent("a")["attached"], "attached to the next incarnation")
     with open(instance.unit_file("a"), "a") as file:
         file.write('policy = "no"\n')  # the file ends with the table [restart]

@@ -38,7 +38,7 @@ def add_hooks(settings: Path) -> None:
     known["hooksConfig"] = {"enabled": True}
     known["hooks"] = {
         event: [{"matcher": "*", "hooks": [{"type": "command", "command": f"{command} {event}"}]}]
-        for event in ("BeforeAgent", "AfterAgent")
+        for event in ("SessionStart", "BeforeAgent", "AfterAgent")  # the first tells that the answer will be told
     }
     settings.write_text(json.dumps(known))
 
