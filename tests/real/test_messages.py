@@ -130,7 +130,7 @@ def test_what_the_person_submits_in_a_terminal_goes_to_the_room_but_no_password(
         outer.type("echo public-$((1+1))\r")
         outer.until_shown("public-2")
         outer.type("read -s -p 'password: ' x; echo; echo got-${#x}\r")
-        outer.until_shown("password: ")
+        outer.until(lambda: "\npassword:" in outer.screen(), "it asks, and not only the command stands there")
         outer.type("secret7\r")
         outer.until_shown("got-7")
         outer.type("echo after-$((2+2))\r")
