@@ -73,12 +73,12 @@ def test_the_scrollback_goes_into_the_history_of_the_outer_terminal(instance: In
     instance.wait_idle("sh")
     with attach(instance, "sh") as outer:
         outer.until_shown("$")
-        outer.type("seq -f 'line-%g' 300; echo end\r")
-        outer.until_shown("end")
+        outer.type("seq -f 'line-%g' 300; echo all-$((1+1))\r")
+        outer.until_shown("all-2")
         outer.type(CTRL_BRACKET)
         outer.wait()
     with attach(instance, "sh") as outer:
-        outer.until_shown("end")
+        outer.until_shown("all-2")
         history = outer.terminal.history_lines()
         assert [f"line-{n}" for n in range(1, 301)] == [line for line in history if line.startswith("line-")]
 
@@ -120,10 +120,12 @@ def test_an_attached_terminal_shows_how_the_agent_ended_and_is_there_when_it_is_
         outer.until_shown("$")
         old = instance.agent("sh")["pid"]
         outer.type("kill -9 $$\r")
-        outer.until_shown("killed by SIGKILL")
+        outer.until(
+            lambda: b"killed by SIGKILL" in outer.output, "its end is told; the next screen may stand there at once"
+        )
         new = eventually(lambda: (a := instance.agent("sh"))["pid"] not in (None, old) and a["pid"], "restarted")
         assert new != old
-        outer.until_shown("$")
+        outer.until(lambda: b"$" in outer.output.rpartition(b"SIGKILL")[2], "the prompt of the next one")
         outer.type("echo pid-$$\r")
         outer.until_shown(f"pid-{new}")
         outer.type(CTRL_BRACKET)
