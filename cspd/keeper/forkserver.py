@@ -60,11 +60,11 @@ def _fork(fds: dict[str, int]) -> None:
 
 
 def _begin(spec: dict[str, Any], fds: dict[str, int]) -> int:
+    set_process_title(f"csp-sidecar {spec['name']}")  # before anybody knows of us
     try:
         os.write(fds["lifeline"], b"%d\n" % os.getpid())
     except BrokenPipeError:
         return 1  # the keeper has given us up, and had another one forked
-    set_process_title(f"csp-sidecar {spec['name']}")
     return run_sidecar(spec, fds)
 
 

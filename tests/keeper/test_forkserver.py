@@ -79,7 +79,8 @@ def test_it_ends_quietly_with_a_keeper_that_ends_before_it_is_ready(
 
 def test_a_sidecar_that_the_keeper_has_given_up_touches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forkserver, "run_sidecar", lambda *_: pytest.fail("it began"))
+    monkeypatch.setattr(forkserver, "set_process_title", lambda _title: None)  # of the process that tests
     ours, theirs = socket.socketpair()
     ours.close()
     with theirs:
-        assert forkserver._begin({}, {"lifeline": theirs.fileno()}) == 1
+        assert forkserver._begin({"name": "a"}, {"lifeline": theirs.fileno()}) == 1
