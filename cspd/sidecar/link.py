@@ -6,6 +6,7 @@ harm there. Present states (activity, attached) are said at each connect and whe
 
 import logging
 import random
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -72,7 +73,8 @@ class Link:
     door: Door
     session: Session
     spool: Spool = attrs.Factory(Spool)
-    _peer: RpcPeer | None = None
+    _peer: RpcPeer | None = None  # once cspd has answered our introduction
+    _early: list[rpc.Request] = attrs.Factory(list)
     _trouble: str = ""
     _wake: trio.Event = attrs.Factory(trio.Event)
     _drained: trio.Event = attrs.Factory(trio.Event)
@@ -131,6 +133,7 @@ class Link:
                 pause = await self._rest(pause)
             finally:
                 self._peer = None
+                self._early.clear()  # what lasts is in the next welcome, or comes behind it
                 await _close_now(lines)
 
     async def _rest(self, pause: float) -> float:
@@ -152,12 +155,19 @@ class Link:
             nursery.cancel_scope.cancel()
 
     def _handle(self, request: rpc.Request) -> Any:
+        if self._peer is None and request.id is None:
+            self._early.append(request)  # it has overtaken the welcome, which would take back what it says
+            return None
         return self.session.asked(request.method, request.params)
 
     async def _talk(self, peer: RpcPeer) -> None:
         answer = await self.door.enter(peer, self.session.introduction())
         self._peer, self._trouble = peer, ""
         self.session.welcomed(answer)
+        early, self._early = self._early, []
+        for request in early:
+            with suppress(CspError):  # as of any notification
+                self.session.asked(request.method, request.params)
         while True:
             while self.spool:
                 await self._say(peer, self.spool.first())

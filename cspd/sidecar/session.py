@@ -90,8 +90,6 @@ class Session:
     _said: int = 0
     _nonce: str = attrs.Factory(lambda: secrets.token_hex(8))  # no other sidecar's, of the same agent neither
     _submitted: Submitted = attrs.Factory(Submitted)
-    _welcome: bool = False  # cspd has answered our introduction
-    _early: list[dict[str, Any]] = attrs.Factory(list)
     _recovered: list[orders.Report] = attrs.Factory(list)
     _hook: tuple[str, Hook] | None = None  # the last that tells something of the agent's activity
     _hook_at: float = 0.0
@@ -315,7 +313,6 @@ class Session:
     # ------------------------------------------------------------------ cspd (link.Session)
 
     def introduction(self) -> dict[str, Any]:
-        self._welcome = False
         known = list(self.arbiter.steps.values())[-LEDGER_KEPT:]
         return {
             "name": self.name,
@@ -332,10 +329,6 @@ class Session:
         self.people.count()  # both may have changed while the introduction was under way
         self._publish()
         self.handle(orders.PausedSet(trio.current_time(), answer["paused"]))
-        self._welcome = True
-        early, self._early = self._early, []
-        for params in early:
-            self._deliver(params)
 
     def _take_settings(self, settings: dict[str, Any]) -> None:
         if settings["profile"] != self.settings["profile"]:
@@ -347,10 +340,8 @@ class Session:
 
     def asked(self, method: str, params: dict[str, Any]) -> Any:
         match method:
-            case "sidecar.deliver" if self._welcome:
-                self._deliver(params)
             case "sidecar.deliver":
-                self._early.append(params)  # it overtook the welcome, which says whether we are paused
+                self._deliver(params)
             case "sidecar.pause":
                 self.handle(orders.PausedSet(trio.current_time(), params["paused"]))
             case "sidecar.notice":

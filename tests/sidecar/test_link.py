@@ -21,9 +21,13 @@ pytestmark = pytest.mark.virtual_time
 
 @attrs.define(eq=False)
 class Wire:
-    """A connection to a cspd that is a function: of None instead of an answer the connection dies."""
+    """A connection to a cspd that is a function: of None instead of an answer the connection dies.
+
+    `told`: what it says by itself before it answers for the first time.
+    """
 
     answer: Callable[[rpc.Request], Any]
+    told: list[bytes] = attrs.Factory(list)
     _send: trio.MemorySendChannel[bytes] = attrs.field(init=False)
     _receive: trio.MemoryReceiveChannel[bytes] = attrs.field(init=False)
 
@@ -40,6 +44,8 @@ class Wire:
     async def send(self, data: bytes) -> None:
         request = rpc.decode(data)
         assert isinstance(request, rpc.Request)
+        while self.told:
+            await self._send.send(self.told.pop(0))
         try:
             value = self.answer(request)
         except CspError as exc:
@@ -64,6 +70,8 @@ class Cspd:
     connects: list[float] = attrs.Factory(list)
     heard: list[dict[str, Any]] = attrs.Factory(list)
     away: int = 0
+    told: list[bytes] = attrs.Factory(list)
+    greetings: list[object] = attrs.Factory(lambda: [{"protocol": PROTOCOL, "settings": {}}])  # the last for good
     done: trio.Event = attrs.Factory(trio.Event)  # the last answer was given
 
     async def connect(self) -> Wire:
@@ -72,14 +80,14 @@ class Cspd:
         if self.away:
             self.away -= 1
             raise ConnectionRefusedError("nobody is there")
-        return Wire(self._answer)
+        return Wire(self._answer, self.told)
 
     async def enter(self, peer: RpcPeer, introduction: dict[str, Any]) -> dict[str, Any]:
         return await hello(peer, introduction)
 
     def _answer(self, request: rpc.Request) -> object:
         if request.method == "sidecar.hello":
-            return {"protocol": PROTOCOL, "settings": {}}
+            return self.greetings.pop(0) if len(self.greetings) > 1 else self.greetings[0]
         self.heard.append(request.params)
         outcome = self.answers.pop(0)
         if not self.answers:
@@ -89,20 +97,28 @@ class Cspd:
         return outcome
 
 
+@attrs.define(eq=False)
 class Session:
+    """`known`: what cspd said last of each thing."""
+
+    known: dict[str, Any] = attrs.Factory(dict)
+
     def introduction(self) -> dict[str, Any]:
         return {"name": "alice"}
 
     def welcomed(self, answer: dict[str, Any]) -> None:
-        pass
+        self.known["sidecar.settings"] = answer["settings"]
 
     def asked(self, method: str, params: dict[str, Any]) -> Any:
+        if method != "sidecar.settings":
+            raise CspError("no-such-method", f"method: {method!r}: not known")
+        self.known[method] = params
         return {}
 
 
-async def say_all(cspd: Cspd, *params: dict[str, Any]) -> Link:
+async def say_all(cspd: Cspd, *params: dict[str, Any], session: Session | None = None) -> Link:
     """A link whose spool is empty again."""
-    link = Link(cspd, Session(), Spool())
+    link = Link(cspd, session or Session(), Spool())
     for each in params:
         link.report("sidecar.said", each)
     async with trio.open_nursery() as nursery:
@@ -146,3 +162,29 @@ async def test_asking_needs_somebody_there(autojump_clock: trio.testing.MockCloc
     link = Link(Cspd([], away=1000), Session(), Spool())
     with pytest.raises(CspError, match="not connected"):
         await link.ask("agent.list", {})
+
+
+async def test_what_overtakes_the_welcome_is_newer_than_it(autojump_clock: trio.testing.MockClock) -> None:
+    """A reload while the sidecar introduces itself: cspd has made its welcome before."""
+    new = rpc.request("sidecar.settings", {"share_input": True})
+    cspd, session = Cspd([{}], told=[new]), Session()
+    await say_all(cspd, {"said_id": "a"}, session=session)
+    assert session.known == {"sidecar.settings": {"share_input": True}}
+
+
+async def test_what_came_early_on_a_connection_that_died_is_older_than_the_next_welcome(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    cspd, session = Cspd([{}], told=[rpc.request("sidecar.settings", {"share_input": True})]), Session()
+    cspd.greetings = [None, {"protocol": PROTOCOL, "settings": {}}]
+    await say_all(cspd, {"said_id": "a"}, session=session)
+    assert len(cspd.connects) == 2
+    assert session.known == {"sidecar.settings": {}}
+
+
+async def test_a_later_cspd_may_tell_what_is_not_understood_before_its_welcome(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    cspd = Cspd([{}], told=[rpc.request("sidecar.unheard_of", {})])
+    await say_all(cspd, {"said_id": "a"})
+    assert len(cspd.connects) == 1
