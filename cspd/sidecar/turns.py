@@ -14,16 +14,22 @@ from cspd.sidecar.orders import Report
 # The hook of a turn's end takes up to 0.3 s, on a machine with six times the work that it can do more than five; of an
 # interrupted turn none may come. Nothing waits for it but the word that the turn is over.
 ANSWER_SEC = 10.0
+# A CLI that no rule has seen at work may not have begun: it looks ready after Enter, and is silent, for up to a second
+# (gemini on a machine with several times the work that it can do). Then its first hook may not have been heard either.
+UNSEEN_SEC = 2.0
 
 
 @attrs.define
 class Turn:
-    """`since`: when Enter was pressed. `over_at`: since when the agent has been seen idle again."""
+    """`since`: when Enter was pressed. `seen`: at work, by a rule; output alone may be the end of the typing.
+    `over_at`: since when the agent has been seen idle again.
+    """
 
     message_id: str
     since: float
     started: bool = False
     urgent: bool = False
+    seen: bool = False
     over_at: float | None = None
 
 
@@ -57,7 +63,7 @@ class Turns:
         for turn in list(self.open):
             shown = now - decision.silent_sec >= turn.since  # something came after Enter
             if decision.activity is not Activity.IDLE:
-                turn.over_at = None
+                turn.over_at, turn.seen = None, turn.seen or bool(decision.rule)
             if decision.activity in (Activity.BUSY, Activity.DIALOG) and not turn.started:
                 if shown or decision.rule:
                     turn.started = True
@@ -77,8 +83,11 @@ class Turns:
 
     def _ends_at(self, turn: Turn) -> float:
         assert turn.over_at is not None
-        comes = self.answers and self.hooked and max(self._answer[0], self._interrupted_at) < turn.since
-        return turn.over_at + (ANSWER_SEC if comes else 0.0)
+        if not self.answers or max(self._answer[0], self._interrupted_at) >= turn.since:
+            return turn.over_at
+        if self.hooked:
+            return turn.over_at + ANSWER_SEC
+        return turn.over_at + (0.0 if turn.seen else UNSEEN_SEC)
 
     def deadlines(self) -> list[float]:
         """When a look is due although nothing may have happened."""

@@ -33,6 +33,7 @@ class Composer:
 
     profile: Profile = attrs.field(factory=lambda: profile_of("claude"))
     turn_sec: float = 0.5  # so long it is busy after a submit; 0 = it never shows that it works
+    begins_sec: float = 0.0  # so long after a submit it looks ready, and is silent, before it is busy
     newline_enters: int = 0  # so many Enters are taken for a newline
     swallows: bool = False  # it drops what is submitted: no transcript, no turn
     dialog: bool = False
@@ -41,6 +42,7 @@ class Composer:
     placeholder: bool = False
     now: float = 100.0
     output_at: float = 0.0
+    busy_from: float = 0.0
     busy_until: float = 0.0
     transcript: list[str] = attrs.field(factory=list)
     line: str = ""
@@ -59,7 +61,7 @@ class Composer:
 
     @property
     def busy(self) -> bool:
-        return self.now < self.busy_until
+        return self.busy_from <= self.now < self.busy_until
 
     def view(self) -> View:
         if self.dialog:
@@ -117,14 +119,15 @@ class Composer:
             self.transcript += [] if self.swallows else [f"❯ {self.line}"]
             self.transcript = "\n".join(self.transcript).split("\n")[-12:]
             self.line = ""
-            self.busy_until = self.now + (0 if self.swallows else self.turn_sec)
+            self.busy_from = self.now + self.begins_sec
+            self.busy_until = self.busy_from + (0 if self.swallows else self.turn_sec)
 
     def run(self, seconds: float) -> None:
         """Time in steps of 10 ms: what is due happens, and every output is looked at."""
         end = self.now + seconds
         while self.now < end:
             self.now += 0.01
-            was_busy = self.busy_until > self.now - 0.01
+            was_busy = self.busy_from <= self.now - 0.01 < self.busy_until
             due, self._due = [d for d in self._due if d[0] <= self.now], [d for d in self._due if d[0] > self.now]
             for _, data in due:
                 self.takes(data)

@@ -7,7 +7,7 @@ from sidecar.screens import profile_of
 
 from cspd.profiles.profile import Profile
 from cspd.sidecar.orders import HookHeard, PromptAccepted, TurnAnswered
-from cspd.sidecar.turns import ANSWER_SEC
+from cspd.sidecar.turns import ANSWER_SEC, UNSEEN_SEC
 
 pytestmark = pytest.mark.pure
 
@@ -74,6 +74,35 @@ def test_where_no_hook_was_ever_heard_no_answer_is_waited_for() -> None:
     cli.send()
     cli.run(1.5)
     assert cli.steps() == WHOLE
+
+
+def test_a_turn_that_begins_late_has_not_ended_before() -> None:
+    cli = Composer(begins_sec=1.0, turn_sec=3.0)
+    cli.send()
+    cli.run(3.5)
+    assert cli.steps()[-1] == "turn_started"
+    cli.run(1.5)
+    assert cli.steps() == WHOLE
+
+
+def test_the_first_hook_of_all_may_come_when_nothing_else_tells_that_it_works() -> None:
+    cli = Composer(turn_sec=0)
+    cli.send()
+    cli.run(UNSEEN_SEC - 0.2)
+    cli.give(HookHeard(cli.now))
+    cli.give(PromptAccepted(cli.now, TEXT))
+    cli.run(UNSEEN_SEC + 1)
+    assert "turn_ended" not in cli.steps()
+    cli.give(TurnAnswered(cli.now, "it is done"))
+    cli.run(0.1)
+    assert (cli.steps()[-1], cli.reports[-1].answer) == ("turn_ended", "it is done")
+
+
+def test_a_turn_that_nothing_ever_shows_is_not_waited_for_longer_than_a_cli_may_need_to_begin() -> None:
+    cli = Composer(turn_sec=0)
+    cli.send()
+    cli.run(UNSEEN_SEC + 1)
+    assert cli.steps()[-1] == "turn_ended"
 
 
 def test_nor_is_it_waited_for_after_the_person_has_ended_the_turn() -> None:
