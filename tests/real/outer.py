@@ -81,9 +81,9 @@ class Outer:
         except OSError:
             return False  # EIO: the command has ended
         self.output += data
-        answers = self.terminal.feed(data)
-        with contextlib.suppress(OSError):  # the command has ended meanwhile
-            os.write(self.fd, answers)
+        if answers := self.terminal.feed(data):
+            with contextlib.suppress(OSError):  # the command has ended meanwhile
+                os.write(self.fd, answers)
         return bool(data)
 
     def read_some(self) -> None:
