@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,16 @@ class Instance:
     def scene(self) -> str:
         """What a failure is told with."""
         logs = [self.root / "log", *self.root.rglob("run/*/log")]  # cspd's, and those of what `cspctl run` started
-        return "\n".join(f"{log.relative_to(self.root)}:\n{log.read_text()[-4000:]}" for log in logs if log.is_file())
+        told = [f"{log.relative_to(self.root)}:\n{log.read_text()[-4000:]}" for log in logs if log.is_file()]
+        files = [path for path in sorted(self.root.rglob("*/csp/**/*")) if path.is_file()]
+        told += [f"{path.relative_to(self.root)}: {path.stat().st_size} bytes" for path in files]
+        return "\n".join([*told, *self._agents()])
+
+    def _agents(self) -> Iterator[str]:
+        if self.daemon is not None and self.daemon.poll() is None:
+            for agent in self.call("agent.list"):
+                told = [self.ctl(*words, agent["name"], check=False).stdout for words in (("show",), ("screen",))]
+                yield "\n".join([f"{agent['name']}:", *told])
 
     def start(self) -> None:
         """Start cspd and wait until it answers."""
