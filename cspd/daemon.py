@@ -38,7 +38,8 @@ from cspd.sd import Service
 from cspd.signals import ENDING, HEEDED, heeded, let_through
 from cspd.succession import ControlSocket, End, Inherited
 from cspd.unit.machine import State
-from cspd.unit.manager import Manager, sidecar_settings
+from cspd.unit.manager import Manager
+from cspd.unit.spawning import sidecar_settings
 from cspd.unit.supervise import Supervised
 from cspd.unitnews import UnitNews
 from cspd.web.serve import serve_web

@@ -36,7 +36,7 @@ from cspd.sidecar.main import Ending, live
 from cspd.sidecar.proxy import Proxy
 from cspd.sidecar.running import Running
 from cspd.sidecar.session import Session
-from cspd.unit.manager import sidecar_settings
+from cspd.unit.spawning import sidecar_settings
 from cspd.unit.wiring import wired
 from cspd.wire import rpc
 

@@ -5,10 +5,10 @@ gateway's, which is told of every change.
 """
 
 import logging
-import os
 import signal
 import time
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
 import attrs
@@ -33,29 +33,15 @@ from cspd.unit.machine import (
     Unit,
 )
 from cspd.unit.policy import ExitStatus
+from cspd.unit.spawning import spawn_request
 from cspd.unit.supervise import Supervised
-from cspd.unit.wiring import forget_wiring, wired
+from cspd.unit.wiring import forget_wiring
 from cspd.wire.version import GIVES_WAY
 
 log = logging.getLogger("cspd.unit")
 
-# Of cspd's own surroundings, not the agent's: the service manager's, and those of the terminal it was started in.
-PRIVATE_ENVIRONMENT = (
-    *("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID"),
-    *("INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID", "MANAGERPID"),
-    *("TMUX", "TMUX_PANE", "STY", "WINDOW", "COLUMNS", "LINES", "TERM_PROGRAM", "TERM_PROGRAM_VERSION"),
-    *("CSP_AGENT", "CSP_ROOM", "CSP_SOCKET"),
-)
 BRING_AGAIN_SEC = 0.1
 ADOPTION_SEC = 30.0  # for a sidecar that lives to find a new keeper; on a busy machine that takes some seconds
-
-
-def agent_environment(config: UnitConfig, control_socket: str) -> dict[str, str]:
-    """cspd's own environment less what is private to it, what names the agent, and what the unit file says."""
-    env = {key: value for key, value in os.environ.items() if key not in PRIVATE_ENVIRONMENT}
-    env |= {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
-    env |= {"CSP_AGENT": config.name, "CSP_ROOM": config.room, "CSP_SOCKET": control_socket}
-    return env | config.environment
 
 
 @attrs.define(eq=False)
@@ -92,7 +78,8 @@ class Manager:
                 if record["exited"] is None:
                     nursery.start_soon(self.vault.fetch, name, record["incarnation"])
             for config in configs:
-                self._add(config)
+                note = self._notes.get(config.name)
+                self._add(*_remembered(config, note), fresh=note is None)
             nursery.start_soon(self._stop_strangers)
             task_status.started()
             await trio.sleep_forever()  # units come and go; the nursery stays open for them
@@ -111,13 +98,15 @@ class Manager:
             hint = nearest(name, self.units) or "`cspctl list` shows them all"
             raise CspError("no-such-agent", f"agent: {name!r}: not known", hint) from None
 
-    def _add(self, config: UnitConfig) -> Supervised:
+    def _add(
+        self, unit: Unit, incarnation: int = 0, last_exit: dict[str, Any] | None = None, *, fresh: bool = False
+    ) -> Supervised:
+        """`fresh`: no cspd before this one has left a note of it."""
         assert self._nursery is not None
-        note = self._notes.get(config.name)
-        unit, incarnation, last_exit = _remembered(config, note)
-        supervised = Supervised(unit, self._spawn_request, self._changed, self.keeper, incarnation, last_exit=last_exit)
-        self.units[config.name] = supervised
-        self._nursery.start_soon(self._run, supervised, note is None)
+        request = partial(spawn_request, self.paths)
+        supervised = Supervised(unit, request, self._changed, self.keeper, incarnation, last_exit=last_exit)
+        self.units[supervised.name] = supervised
+        self._nursery.start_soon(self._run, supervised, fresh)
         return supervised
 
     async def _run(self, supervised: Supervised, fresh: bool) -> None:
@@ -344,15 +333,8 @@ class Manager:
             await known.feed(ConfigChanged(config)).wait()
             known.notify()
             return known
-        supervised = self._add_stopped(config)
+        supervised = self._add(Unit(config))
         supervised.notify()
-        return supervised
-
-    def _add_stopped(self, config: UnitConfig) -> Supervised:
-        assert self._nursery is not None
-        supervised = Supervised(Unit(config), self._spawn_request, self._changed, self.keeper)
-        self.units[config.name] = supervised
-        self._nursery.start_soon(self._run, supervised, False)
         return supervised
 
     async def remove(self, name: str) -> None:
@@ -366,50 +348,6 @@ class Manager:
         forget_wiring(name, self.paths)
         await self._release(name)
         supervised.notify()
-
-    def _spawn_request(self, supervised: Supervised) -> dict[str, Any]:
-        config = supervised.unit.config
-        stop = {
-            "stop_signal": getattr(signal, config.stop.signal),
-            "stop_timeout_sec": config.stop.timeout_sec,
-        }
-        size = {"rows": config.terminal.rows, "columns": config.terminal.columns}
-        command, extra = wired(config, self.paths)
-        return {
-            "name": config.name,
-            "incarnation": supervised.incarnation,
-            "argv": command,
-            "env": {**extra, **agent_environment(config, str(self.paths.control_socket))},
-            "cwd": str(config.working_directory),
-            **size,
-            **stop,
-            "spec": {
-                "name": config.name,
-                "runtime": str(self.paths.runtime),
-                "config": str(self.paths.config),
-                "state": str(self.paths.state),
-                "scrollback_lines": config.terminal.scrollback_lines,
-                "started_ts": time.time(),
-                "started_at": time.monotonic(),
-                **size,
-                **stop,
-                "settings": sidecar_settings(config),
-            },
-        }
-
-
-def sidecar_settings(config: UnitConfig) -> dict[str, Any]:
-    """What a sidecar needs of the configuration; a reload sends it anew."""
-    return {
-        "room": config.room,
-        "profile": config.profile,
-        "template": config.deliver.template,
-        "share_input": config.share.input,
-        "share_keywords": config.share.keywords,
-        "record": attrs.asdict(config.record),
-        "keyword": config.share.keyword,
-        "keyword_names": config.share.names,
-    }
 
 
 def _age(record: Mapping[str, Any]) -> float:

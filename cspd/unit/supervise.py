@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import attrs
 import trio
 
+from cspd.config import UnitConfig
 from cspd.errors import CspError
 from cspd.unit import machine
 from cspd.unit.machine import Spawned, SpawnFailed, State, TimerFired, Unit
@@ -36,7 +37,7 @@ class Supervised:
     """A unit with its task's inbox. `incarnation` numbers the forks of this name, never the same number twice."""
 
     unit: Unit
-    spawn_request: Callable[["Supervised"], dict[str, Any]]
+    spawn_request: Callable[[UnitConfig, int], dict[str, Any]]
     changed: Callable[["Supervised"], None]
     keeper: Keeper
     incarnation: int = 0
@@ -137,7 +138,7 @@ class Supervised:
         self.present = self.incarnation  # before the answer: the news of a quick end may overtake it
         sidecar_before = self.sidecar_pid
         try:
-            record = await self.keeper.call("spawn", **self.spawn_request(self))
+            record = await self.keeper.call("spawn", **self.spawn_request(self.unit.config, self.incarnation))
         except CspError as exc:
             return SpawnFailed(exc.sentence, trio.current_time())
         if self.sidecar_pid == sidecar_before:  # else the news of its end or of the next one overtook this answer

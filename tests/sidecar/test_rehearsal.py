@@ -11,7 +11,7 @@ import pytest
 from cspd.config import UnitConfig
 from cspd.paths import Paths
 from cspd.sidecar.rehearsal import SETTINGS, rehearse
-from cspd.unit.manager import sidecar_settings
+from cspd.unit.spawning import sidecar_settings
 
 pytestmark = pytest.mark.real
 

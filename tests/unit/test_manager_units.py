@@ -12,7 +12,8 @@ from cspd.config import Restart
 from cspd.errors import CspError
 from cspd.keeper.vault import Vault
 from cspd.unit.machine import State
-from cspd.unit.manager import _age, agent_environment
+from cspd.unit.manager import _age
+from cspd.unit.spawning import agent_environment
 from cspd.unit.supervise import Supervised
 
 pytestmark = pytest.mark.virtual_time

@@ -76,7 +76,7 @@ async def supervised(**changes: Any) -> AsyncIterator[World]:
     def changed(unit: Supervised) -> None:
         seen.append((round(trio.current_time() - start, 6), unit.unit.state.value))
 
-    unit = Supervised(Unit(config(**changes)), lambda each: {"incarnation": each.incarnation}, changed, keeper)
+    unit = Supervised(Unit(config(**changes)), lambda _, incarnation: {"incarnation": incarnation}, changed, keeper)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(unit.supervise)
         yield World(unit, keeper, seen, start)
