@@ -17,7 +17,8 @@ from cspd.sidecar import orders, pty
 from cspd.sidecar.arbiter import Arbiter
 from cspd.sidecar.attach import Pace
 from cspd.sidecar.blackbox import BlackBox
-from cspd.sidecar.clients import Client, Clients
+from cspd.sidecar.client import Client
+from cspd.sidecar.clients import Clients
 from cspd.sidecar.emulation import Emulation
 from cspd.sidecar.keystrokes import Kind as Key
 from cspd.sidecar.link import Link

@@ -9,7 +9,8 @@ import attrs
 import pytest
 import trio
 
-from cspd.sidecar.clients import Client, Clients, Host
+from cspd.sidecar.client import Client
+from cspd.sidecar.clients import Clients, Host
 from cspd.sidecar.pump import Pump
 from cspd.wire.detachkey import KeyWatch, Verdict
 from cspd.wire.frames import FrameSplitter, Kind, frame
