@@ -78,7 +78,7 @@ def _check(paths: Paths) -> int:
     from cspd.signals import let_through
 
     let_through()  # a cspd that asks for this holds them back
-    import cspd.daemon  # noqa: F401  # imported to see that it can be
+    import cspd.serve  # noqa: F401  # imported to see that it can be
 
     load_all(paths)
     return 0
@@ -100,9 +100,9 @@ def _supervise(paths: Paths, manager: Service, environ: Mapping[str, str], optio
     begun = None if options.no_keeper or keeper_listens(paths) else start_keeper(paths)
     import trio
 
-    from cspd.daemon import serve
     from cspd.keeper.client import KeeperClient
     from cspd.keeper.spawn import set_process_name
+    from cspd.serve import serve
     from cspd.succession import Inherited, become
 
     set_process_name("cspd")  # after an exec it would be that of the interpreter

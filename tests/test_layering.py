@@ -69,7 +69,11 @@ MAY_IMPORT = {
     "cspd.control.*": TRANSPORT | {"cspd.unit.*", "cspd.gateway.*", "cspd.logtail"},
     "cspd.web.*": TRANSPORT | {"cspd.config", "cspd.control.*", "cspd.gateway.*", "cspd.sd"},
     "cspd.succession": TRANSPORT,
-    "cspd.daemon": {"cspd.*"},
+    "cspd.daemon": TRANSPORT
+    | CONFIG
+    | {"cspd.profiles.*", "cspd.unit.*", "cspd.gateway.*", "cspd.control.*"}
+    | {"cspd.logtail", "cspd.succession", "cspd.unitnews"},
+    "cspd.serve": {"cspd.*"},
     "cspd.main": {"cspd.*"},
     "cspctl.doctor": WIRE | CONFIG | {"cspd.profiles.*"},
     "cspctl.*": WIRE | CONFIG,
