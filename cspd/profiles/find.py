@@ -4,7 +4,8 @@ What stands in them is `read`'s to judge. A broken one is said in the log, and t
 """
 
 import logging
-from functools import lru_cache
+from collections.abc import Mapping
+from functools import cache, lru_cache
 from pathlib import Path
 
 from cspd.errors import CspError
@@ -19,13 +20,22 @@ SHIPPED = Path(__file__).parent
 
 def profile_texts(paths: Paths) -> dict[str, str]:
     """Every profile's text by its name."""
+    return {**_shipped(), **_texts_in(paths.profiles_dir)}
+
+
+@cache
+def _shipped() -> Mapping[str, str]:
+    """Those that this program came with; what an upgrade brings is for the program that comes with it."""
+    return _texts_in(SHIPPED)
+
+
+def _texts_in(folder: Path) -> dict[str, str]:
     texts = {}
-    for folder in (SHIPPED, paths.profiles_dir):
-        for path in sorted(folder.glob("*.toml")) if folder.is_dir() else []:
-            try:
-                texts[path.stem] = path.read_text()
-            except (OSError, UnicodeDecodeError) as exc:
-                log.error("%s: %s", path, exc)
+    for path in sorted(folder.glob("*.toml")) if folder.is_dir() else []:
+        try:
+            texts[path.stem] = path.read_text()
+        except (OSError, UnicodeDecodeError) as exc:
+            log.error("%s: %s", path, exc)
     return texts
 
 
@@ -41,7 +51,7 @@ def examine_profile(name: str, paths: Paths) -> tuple[Profile, str]:
     try:
         return _read(name, tuple(profile_texts(paths).items())), ""
     except CspError as exc:
-        default = read_profile("default", {"default": (SHIPPED / "default.toml").read_text()})
+        default = read_profile("default", {"default": _shipped()["default"]})
         return default, f"{exc}: the default profile is used"
 
 
