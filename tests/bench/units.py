@@ -10,6 +10,7 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from real.instance import Instance, alive, eventually
 MANY = 50
 IDLE_SEC = 5.0
 UNIT = """command = ["/bin/sh", "-c", "echo {name} $$ >{fifo}; exec sleep 100000"]
+autostart = {autostart}
 [restart]
 policy = "always"
 delay_sec = 0.0
@@ -94,20 +96,39 @@ def floor(names: list[str]) -> Iterator[float]:
 
 
 @contextlib.contextmanager
-def instance(names: list[str]) -> Iterator[tuple[Instance, Reports, float]]:
-    """CSP with these units; -> (it, what its children report, seconds from the start of cspd until all of them run)."""
+def prepared(names: list[str], *, autostart: bool) -> Iterator[tuple[Instance, Reports]]:
+    """CSP with these units, to be started; -> (it, what its children report)."""
     with tempfile.TemporaryDirectory(prefix="csp-bench-") as root, reports(Path(root)) as heard:
         for folder in ("run", "config/csp/agents", "state"):
             (Path(root) / folder).mkdir(mode=0o700, parents=True)
         made = Instance(Path(root))
         for name in names:
-            made.unit_file(name).write_text(UNIT.format(name=name, fifo=heard.fifo))
-        began = time.perf_counter()
+            unit = UNIT.format(name=name, fifo=heard.fifo, autostart=str(autostart).lower())
+            made.unit_file(name).write_text(unit)
         try:
-            made.start()
-            yield made, heard, heard.wait(set(names)) - began
+            yield made, heard
         finally:
             made.stop()
+
+
+@contextlib.contextmanager
+def instance(names: list[str]) -> Iterator[tuple[Instance, Reports, float]]:
+    """-> (CSP, what its children report, seconds from the start of cspd until all of them run)."""
+    with prepared(names, autostart=True) as (made, heard):
+        began = time.perf_counter()
+        made.start()
+        yield made, heard, heard.wait(set(names)) - began
+
+
+def started(names: list[str]) -> float:
+    """-> seconds of one `cspctl start`, until all of them run; cspd has been there for a while."""
+    with prepared(names, autostart=False) as (made, heard):
+        made.start()
+        settled(made, heard)
+        began = time.perf_counter()
+        command = [sys.executable, "-m", "cspctl", "start", *names]
+        with subprocess.Popen(command, env=made.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+            return heard.wait(set(names)) - began
 
 
 def ours(made: Instance, heard: Reports) -> list[int]:
@@ -118,11 +139,14 @@ def ours(made: Instance, heard: Reports) -> list[int]:
 def start_many(results: Results, rounds: int) -> None:
     names = [f"c{n}" for n in range(MANY)]
     row = results.row(f"start of {MANY} agents, cspd's own included", "ms", base="floor", goal=at_most(4.0, "floor"))
+    within = results.row(f"start of {MANY} agents by one cspctl start", "ms", base="floor", goal=at_most(4.0, "floor"))
     memory = results.row(f"memory an idle agent, {MANY} of them", "MB", base="csp", goal=below(6.0))
     idle = results.row(f"wake-ups a second, {MANY} idle agents", "", base="csp", goal=below(0.0))
     for number in range(rounds):
         with floor(names) as took:
             row.add("floor", took * 1e3)
+            within.add("floor", took * 1e3)
+        within.add("csp", started(names) * 1e3)
         with instance(names) as (made, heard, took):
             row.add("csp", took * 1e3)
             if number:
