@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
 import trio
 
 from cspd.control.call import Caller, Method, Services, named_member, people_only
@@ -12,7 +13,7 @@ from cspd.control.views import agent_json, as_line
 from cspd.errors import CspError, nearest
 from cspd.gateway.chain import SYSTEM
 from cspd.gateway.feed import Published, check_cursor, in_parts
-from cspd.gateway.history import message_json
+from cspd.gateway.history import Delivery, Message, message_json
 from cspd.gateway.identity import HUMAN
 from cspd.gateway.link import Link
 from cspd.gateway.room import EVERYBODY, VOTE
@@ -79,7 +80,7 @@ def chat_get(services: Services, caller: Caller, params: Params) -> Any:
                 entry = {key: event.data.get(key, "") for key in ("step", "reason", "evidence")}
                 entry |= {"answer": event.data["answer"]} if "answer" in event.data else {}
                 steps.setdefault(event.agent, []).append({**entry, "ts": event.ts})
-        return {**message_json(message, deliveries), "steps": steps}
+        return {**message_json(message, _as_now(services, message, deliveries)), "steps": steps}
 
     return answer()
 
@@ -208,10 +209,20 @@ def inbox_ack(services: Services, caller: Caller, params: Params) -> Any:
     return answer()
 
 
+def _as_now(services: Services, message: Message, deliveries: Mapping[str, Delivery]) -> dict[str, Delivery]:
+    """With the reason for which it waits now."""
+    out = {}
+    for name, known in deliveries.items():
+        reason = services.hub.held_now(name, message.message_id)
+        out[name] = known if reason is None or known.step != "held" else attrs.evolve(known, reason=reason)
+    return out
+
+
 def inbox_get(services: Services, caller: Caller, params: Params) -> Any:
     name = named_member(services, params).name
 
     async def answer() -> list[dict[str, Any]]:
-        return [message_json(m, {name: d}) for m, d in await services.hub.store.pending(name)]
+        pending = await services.hub.store.pending(name)
+        return [message_json(message, _as_now(services, message, {name: delivery})) for message, delivery in pending]
 
     return answer()

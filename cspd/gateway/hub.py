@@ -244,6 +244,12 @@ class Hub:
         # What waits stays, and is not looked at again before there is as much more: each message costs the same.
         self._messages_max = max(MESSAGES_MAX, 2 * len(self._messages))
 
+    def held_now(self, agent: str, message_id: str) -> str | None:
+        """Why a message waits at this moment; None when it does not. The history has each reason once."""
+        box = self.inboxes.get(agent)
+        item = box.items.get(message_id) if box is not None else None
+        return item.reason if item is not None and item.step == "held" else None
+
     async def wait_step(self, message_id: str, step: str) -> dict[str, Any]:
         """Until every recipient is at `step` or will never be; -> {NAME: {step, reason, ts}}."""
         message_id = (await self.store.message(message_id))[0].message_id

@@ -71,6 +71,16 @@ class Item:
     given: bool = False
     expires_ts: float = float("inf")
     place: int = 0  # in the order of arrival
+    told: set[str] = attrs.field(factory=set, eq=False)  # reasons that were recorded since it is held
+
+    def holds_again(self, step: str, reason: str) -> bool:
+        """Is it held for a reason that was recorded before? Call it once for each report."""
+        if step != "held":
+            self.told.clear()
+            return False
+        known = reason in self.told and self.step == "held" and not {reason, self.reason} & WITHHELD
+        self.told.add(reason)
+        return known
 
     @property
     def withheld(self) -> bool:
@@ -135,14 +145,20 @@ class Inbox:
         return self._offline(self.items.values())
 
     def reported(self, message_id: str, step: str, reason: str = "", evidence: str = "") -> list[Command]:
-        """The sidecar says how far a message is. Repetitions change nothing."""
+        """The sidecar says how far a message is. Repetitions change nothing.
+
+        A reason to hold it that comes back is known, but not recorded again: a program that draws something every few
+        seconds is busy and then not understood for as long as it runs. What the loop guard or a debate holds back is
+        always recorded, because it is so after a restart too.
+        """
         item = self.items.get(message_id)
         if item is None:
             return [Record(message_id, step, reason, evidence)] if step in ("turn_started", "turn_ended") else []
         if (item.step, item.reason) == (step, reason):
             return []
+        again = item.holds_again(step, reason)
         item.step, item.reason = step, reason
-        out: list[Command] = [Record(message_id, step, reason, evidence)]
+        out: list[Command] = [] if again else [Record(message_id, step, reason, evidence)]
         if step in FINAL:
             self._remove(item)
             return out + self._give()

@@ -104,6 +104,24 @@ def test_a_repeated_report_changes_nothing() -> None:
     assert box.reported("m", "held", "busy") == []
 
 
+def test_a_reason_to_hold_a_message_is_recorded_once_however_often_it_comes_back() -> None:
+    """Of a program that draws itself every few seconds."""
+    box = inbox("m")
+    told = [command for n in range(100) for command in box.reported("m", "held", ("busy", "unknown")[n % 2])]
+    assert recorded(told) == [("m", "held", "busy"), ("m", "held", "unknown")]
+    assert box.items["m"].reason == "unknown"
+    assert recorded(box.reported("m", "held", "dialog")) == [("m", "held", "dialog")]
+    box.reported("m", "typing")
+    assert recorded(box.reported("m", "held", "busy")) == [("m", "held", "busy")]
+
+
+def test_a_message_that_is_withheld_again_is_always_recorded_and_what_holds_it_after_that_too() -> None:
+    box = inbox("m", linked=False)
+    reasons = ["offline", "floor", "offline", "floor", "offline"]
+    told = [command for reason in reasons for command in box.reported("m", "held", reason)]
+    assert [reason for _, _, reason in recorded(told)] == reasons[1:]  # it was offline from the beginning
+
+
 def test_a_turn_is_recorded_after_its_message_has_left() -> None:
     box = inbox("m")
     box.reported("m", "submitted")
