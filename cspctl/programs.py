@@ -44,6 +44,8 @@ def doubts(agent: Mapping[str, Any]) -> str:
     """Why the profile of an agent may not fit its program; "" when nothing speaks against it."""
     if agent.get("profile_problem"):
         return str(agent["profile_problem"])
+    if not agent["command"]:
+        return ""  # a guest that is no program of this host
     program, tested = str(agent["command"][0]), agent.get("tested") or {}
     name = os.path.basename(program)
     if name not in tested.get("programs", ()) or not tested["versions"]:

@@ -162,10 +162,8 @@ def agent_wait(services: Services, caller: Caller, params: Params) -> Any:
             await member.wait_until(reached)
         now = agent_json(services.hub, member)
         if scope.cancelled_caught:
-            raise CspError(
-                "timed-out",
-                f"agent: {member.name}: not {wanted} within {timeout_sec:g} s: it is {now['state']}, {now['activity']}",
-            )
+            is_now = ", ".join(filter(None, (now["state"], now["activity"])))
+            raise CspError("timed-out", f"agent: {member.name}: not {wanted} within {timeout_sec:g} s: it is {is_now}")
         return now
 
     return answer()
@@ -212,8 +210,12 @@ async def _ask_sidecar(services: Services, member: Member, method: str, params: 
 
 async def _link(services: Services, member: Member, lost: Receiver | None = None) -> Receiver:
     """Of an agent that has just started, or whose sidecar was killed, the sidecar may still be on its way."""
-    if not isinstance(member, Guest):
-        unit, links = member, services.hub.links
-        with trio.move_on_after(INTRODUCTION_SEC):
-            await unit.wait_until(lambda: links.get(unit.name) not in (None, lost) or unit.unit.pid is None)
+    links = services.hub.links
+    if isinstance(member, Guest):
+        if member.name not in links:
+            hint = "its own person starts it: cspctl run"
+            raise CspError("not-active", f"agent: {member.name}: a guest that is not here now", hint)
+        return links[member.name]
+    with trio.move_on_after(INTRODUCTION_SEC):
+        await member.wait_until(lambda: links.get(member.name) not in (None, lost) or member.unit.pid is None)
     return services.hub.linked(member.name)

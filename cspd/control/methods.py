@@ -71,7 +71,7 @@ def daemon_log(services: Services, caller: Caller, params: Params) -> Any:
     count, wait = params.integer("lines", LOG_LINES, 0, LOG_LINES), params.flag("wait", False)
     params.check()
     if name is not None:
-        services.manager.get(name)
+        services.member(name)
 
     async def answer() -> dict[str, Any]:
         while True:

@@ -63,6 +63,19 @@ def test_an_agent_registers_speaks_and_is_heard_and_no_token_is_in_the_log(insta
             assert secret.encode() not in Path(f"/proc/{pid}/environ").read_bytes()
 
 
+def test_a_guest_that_is_not_here_is_spoken_of_as_a_guest(instance: Instance) -> None:
+    where, room = configure(instance, allowed_hosts=[]), room_token(instance)
+    assert ask(where, "POST", "/register", {"name": "planner"}, room)[0] == 201
+    assert "planner" in instance.ctl("status", "planner").stdout
+    instance.ctl("logs", "planner")
+    waited = instance.ctl("wait", "planner", "--for", "idle", "--timeout", "0.1", check=False)
+    assert waited.stderr.splitlines()[0].endswith("it is inactive")
+    for verb in ("screen", "explain"):
+        refused = instance.ctl(verb, "planner", check=False).stderr
+        assert "a guest that is not here now" in refused
+        assert "cspctl start" not in refused
+
+
 def test_a_taken_port_is_one_line_in_the_log_until_it_is_free_and_everything_else_goes_on(instance: Instance) -> None:
     taken = f"127.0.0.1:{free_port()}"
     with socket.create_server(("127.0.0.1", int(taken.rpartition(":")[2]))):
