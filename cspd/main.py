@@ -19,7 +19,7 @@ from cspd.errors import CspError
 from cspd.journal import log_here
 from cspd.keeper.start import keeper_listens, start_keeper
 from cspd.logtail import LogTail
-from cspd.paths import Paths, make_private_dir
+from cspd.paths import Paths, check_socket_path, make_private_dir
 from cspd.sd import Service, service
 
 EPILOG = """\
@@ -92,6 +92,8 @@ def _supervise(paths: Paths, manager: Service, environ: Mapping[str, str], optio
     log_here("cspd", "%(levelname).1s %(name)s: %(message)s")
     tail = LogTail()
     logging.getLogger().addHandler(tail)
+    for socket in (paths.control_socket, paths.keeper_socket):
+        check_socket_path(socket)  # before a keeper is started, who would complain too
     make_private_dir(paths.runtime)
     make_private_dir(paths.state)
     resumed = options.resume or str(_lock(paths))

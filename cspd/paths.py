@@ -159,10 +159,15 @@ def check_agent_name(name: str) -> str:
 def make_private_dir(path: Path) -> None:
     """Create `path` (0700) or insist that it is ours and closed to others.
 
-    Raises CspError("not-private") for a directory of somebody else: a socket in it could be replaced.
+    Raises CspError("not-private") for a directory of somebody else: a socket in it could be replaced. "storage" when it
+    cannot be made.
     """
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    facts = path.stat()
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        facts = path.stat()
+    except OSError as exc:
+        hint = "XDG_RUNTIME_DIR, XDG_STATE_HOME and XDG_CONFIG_HOME say where it is to be"
+        raise CspError("storage", f"directory: {path}: {exc.strerror}", hint) from exc
     if facts.st_uid != os.getuid():
         raise CspError(
             "not-private",

@@ -98,6 +98,14 @@ def test_a_directory_that_was_open_to_others_is_closed(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
+def test_a_directory_that_cannot_be_made_is_named_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CspError, match="file/csp: Not a directory") as raised:
+        make_private_dir(tmp_path / "file" / "csp")
+    assert raised.value.code == "storage"
+
+
+@pytest.mark.real
 def test_somebody_elses_directory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tmp_path.chmod(0o700)
     monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + 1)

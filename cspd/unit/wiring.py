@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cspd.config import UnitConfig
+from cspd.errors import CspError
 from cspd.journal import about
 from cspd.paths import Paths, make_private_dir
 from cspd.profiles.find import find_profile
@@ -43,7 +44,7 @@ def wired(config: UnitConfig, paths: Paths) -> tuple[list[str], Mapping[str, str
             make_private_dir(paths.state)
         for path, text in additions.files.items():
             _write(Path(path), text, paths.state)
-    except OSError as exc:
+    except (OSError, CspError) as exc:
         log.error("%s: started without hooks and tools: %s", config.name, exc, extra=about(agent=config.name))
         return command, {}
     if advice := wiring_advice(config, paths):

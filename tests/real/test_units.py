@@ -144,14 +144,32 @@ def test_reload_takes_new_files_in_and_lets_running_agents_go_on(instance: Insta
 
 
 def test_a_second_cspd_is_refused_and_the_first_goes_on(instance: Instance) -> None:
-    import subprocess
-
     done = subprocess.run(
         [sys.executable, "-m", "cspd.main"], env=instance.env, capture_output=True, text=True, timeout=30
     )
     assert done.returncode == 1
     assert "runs already" in done.stderr
     instance.ctl("list")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("XDG_STATE_HOME", "file", "file/csp: Not a directory"),
+        ("XDG_RUNTIME_DIR", "file", "file/csp: Not a directory"),
+        ("XDG_RUNTIME_DIR", "x" * 100, "the kernel allows 107"),
+    ],
+)
+def test_a_cspd_that_has_no_place_says_so_in_one_line(
+    unstarted: Instance, variable: str, value: str, sentence: str
+) -> None:
+    (unstarted.root / "file").touch()
+    env = unstarted.env | {variable: str(unstarted.root / value)}
+    done = subprocess.run([sys.executable, "-m", "cspd.main"], env=env, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    error, hint = done.stderr.splitlines()
+    assert sentence in error
+    assert variable in hint
 
 
 def test_sockets_are_for_their_owner_only(instance: Instance) -> None:
