@@ -265,6 +265,12 @@ def test_continuous_integration_installs_and_tests_as_the_readme_says() -> None:
     assert run.rstrip().splitlines()[-1].startswith(test), "pytest's closing line is the last one"
 
 
+def test_every_manual_is_part_of_an_installation() -> None:
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["data-files"]
+    globs = [glob for folder, listed in data.items() if "/man/" in folder for glob in listed]
+    assert {path.name for glob in globs for path in ROOT.glob(glob)} == PAGES
+
+
 @pytest.mark.parametrize("name", ["cspd.service", "csp-keeper.service"])
 def test_a_systemd_unit_starts_a_command_of_ours_with_options_that_it_has(name: str) -> None:
     unit = systemd_unit(name)
