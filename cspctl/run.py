@@ -71,8 +71,12 @@ def _check(call: Call) -> None:
     for fd, what in ((0, "standard input"), (1, "standard output")):
         if not os.isatty(fd):
             raise CspError("not-a-terminal", f"run: {what}: not a terminal", "without one: cspctl add NAME -- COMMAND")
-    if shutil.which(call.command[0]) is None:
-        raise CspError("usage", f"command: {call.command[0]}: not found", "give its path, or look at PATH")
+    program = call.command[0]
+    if shutil.which(program) is None:
+        if "/" in program and os.path.exists(program):
+            why = "a directory" if os.path.isdir(program) else "not executable"
+            raise CspError("usage", f"command: {program}: {why}", f"chmod +x {program}" if why[0] == "n" else "")
+        raise CspError("usage", f"command: {program}: not found", "give its path, or look at PATH")
 
 
 def _request(call: Call) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Terminal:
     def __init__(self, stdin: int = 0, stdout: int = 1) -> None:
         for fd, name in ((stdin, "standard input"), (stdout, "standard output")):
             if not os.isatty(fd):
-                raise CspError("not-a-terminal", f"attach: {name}: not a terminal", "run it in a terminal of its own")
+                raise CspError("not-a-terminal", f"{name}: not a terminal", "run it in a terminal of its own")
         own = _open_again(stdout) if _device(stdin) == _device(stdout) else None
         self.read_fd = stdin if own is None else own
         self.write_fd = stdout if own is None else own

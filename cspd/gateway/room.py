@@ -98,7 +98,8 @@ class Rooms:
 
     def _everybody(self, sender: str, words: list[str], room: str | None) -> Route:
         if len(words) > 1:
-            raise CspError("nobody", f"to: {words!r}: {words[0]!r} stands for everybody", "give it alone")
+            word = next(word for word in words if word in EVERYBODY)
+            raise CspError("nobody", f"to: {', '.join(words)}: {word!r} stands for everybody", "give it alone")
         place = room or self.home.get(sender, LOBBY)
         others = tuple(agent for agent in self.members(place) if agent != sender)
         if not others:

@@ -78,6 +78,11 @@ def test_a_refusal_suggests_the_nearest_name() -> None:
         rooms().check("denn")
 
 
+def test_the_word_for_everybody_is_named_when_it_does_not_stand_alone() -> None:
+    with pytest.raises(CspError, match="to: bob, all: 'all' stands for everybody"):
+        rooms().route("alice", ["bob", "all"], None)
+
+
 def test_an_agent_alone_in_its_room_has_nobody_to_broadcast_to() -> None:
     alone = Rooms(home={"alice": LOBBY})
     with pytest.raises(CspError) as raised:

@@ -311,6 +311,8 @@ def test_a_run_inside_an_agent_says_that_it_is_in_no_room(instance: Instance) ->
     ("words", "sentence"),
     [
         (("--", "no-such-program"), "command: no-such-program: not found"),
+        (("--", "/etc/passwd"), "command: /etc/passwd: not executable"),
+        (("--", "/etc"), "command: /etc: a directory"),
         (("--profile", "shel", "--", "bash"), "did you mean 'shell'"),
         (("--name", "all", "--", "bash"), "meaning of its own"),
         (("--room", "A B", "--", "bash"), "'A B'"),
