@@ -37,11 +37,12 @@ def agent_get(services: Services, caller: Caller, params: Params) -> Any:
     member = named_member(services, params)
 
     async def answer() -> dict[str, Any]:
+        seen = {"last_lines": []} if brief else await _seen(services, member.name)
         return {
             **with_advice(services, member),
             "log": services.daemon.log_of(member.name),
             **_home(services, member),
-            "last_lines": [] if brief else await _last_lines(services, member.name),
+            **seen,
         }
 
     return answer()
@@ -68,15 +69,22 @@ def _home(services: Services, member: Member) -> dict[str, Any]:
     }
 
 
-async def _last_lines(services: Services, name: str) -> list[str]:
-    if name not in services.hub.links:
-        return services.hub.last_lines.get(name, [])
+async def _seen(services: Services, name: str) -> dict[str, Any]:
+    """What its sidecar knows: the end of its screen, and by which rule it is what it is now.
+
+    A sidecar tells a new activity of itself, but not each rule that it goes on by.
+    """
+    link = services.hub.links.get(name)
+    if link is None:
+        return {"last_lines": services.hub.last_lines.get(name, [])}
     try:
-        screen = await services.hub.linked(name).ask("sidecar.screen", {})
+        screen = await link.ask("sidecar.screen", {})
+        decision = await link.ask("sidecar.explain", {})
     except CspError:
-        return []  # it ended just now
+        return {"last_lines": []}  # it ended just now
     lines = [line for line in screen["text"].split("\n") if line.strip()]
-    return lines[-10:]
+    reason = {"activity_reason": decision["reason"]} if decision["activity"] == link.activity else {}
+    return {"last_lines": lines[-10:], **reason}
 
 
 def agent_load(services: Services, caller: Caller, params: Params) -> Any:

@@ -152,6 +152,14 @@ def test_a_second_cspd_is_refused_and_the_first_goes_on(instance: Instance) -> N
     instance.ctl("list")
 
 
+def test_status_tells_by_which_rule_an_agent_is_busy_now(instance: Instance) -> None:
+    """At first because of its output, which tells nothing any more later."""
+    instance.add("sh", "bash", "--norc")
+    instance.wait_idle("sh")
+    instance.ctl("send", "--to", "sh", "--wait", "submitted", "sleep 1000")
+    eventually(lambda: "busy (rule foreground-job" in instance.ctl("status", "sh").stdout, "the rule is told")
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "sentence"),
     [
