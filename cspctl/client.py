@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE_SEC = 0.05  # before cspd is tried again; doubled until
 LAST_PAUSE_SEC = 1.0
+GREETING_SEC = 10.0  # one that lives answers `hello` at once, whatever else it has to do
 PATIENCE_SEC = 30.0  # for an answer that cspd can give at once; verbs that wait for something pass None
 
 
@@ -47,8 +48,10 @@ class Client:
         self._last_id = 0
         self._answers: dict[rpc.Id, rpc.Response] = {}
         self._events: deque[dict[str, Any]] = deque()
-        # It goes out with the first call. Nothing waits for its answer, of which only a refusal matters.
+        # It goes out with the first call. Nothing waits for its answer, of which only a refusal matters, or that there
+        # is none.
         self._hello = 0
+        self._greeted = False
         hello = {"protocol": PROTOCOL, "program": "cspctl", "version": __version__}
         self._unsent = rpc.request("hello", hello, self._hello)
 
@@ -120,6 +123,7 @@ class Client:
             case rpc.Request():
                 pass  # a notification of a newer cspd
             case rpc.Response() if message.id == self._hello:
+                self._greeted = True
                 problem = rpc.error_from(message.error) if message.error else None
                 if problem is not None and problem.code == "protocol":
                     raise problem
@@ -129,11 +133,15 @@ class Client:
                 self._answers[message.id] = message
 
     def _read_line(self, patience: float | None) -> bytes:
-        self._connection.settimeout(patience)
+        limits = [sec for sec in (patience, None if self._greeted else GREETING_SEC) if sec is not None]
+        self._connection.settimeout(min(limits, default=None))
         try:
             line = self._lines.readline()
         except TimeoutError:
-            raise
+            if self._greeted or min(limits) == patience:
+                raise
+            sentence = f"cspd: {self.path}: accepts connections, but does not answer"
+            raise CspError("unreachable", sentence, "systemctl --user status cspd") from None
         except OSError as exc:
             raise self._gone() from exc
         if not line.endswith(b"\n"):

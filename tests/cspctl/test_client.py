@@ -88,6 +88,19 @@ def test_a_cspd_that_does_not_answer_is_given_up(cspd: Any) -> None:
         held.set()
 
 
+def test_a_cspd_that_stands_still_is_not_waited_for_by_those_either_who_wait_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cspctl.client.GREETING_SEC", 0.05)
+    path = str(tmp_path / "sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        with Client(path) as client, pytest.raises(CspError, match="does not answer") as caught:
+            client.call("agent.wait", {}, None)
+    assert caught.value.exit_status == UNREACHABLE
+
+
 def test_events_before_the_answer_and_a_long_line_are_not_lost(cspd: Any) -> None:
     cspd.answers |= {"events.subscribe": {"cursor": 0}, "big": "x" * 3_000_000}
     cspd.after["events.subscribe"] = [{"cursor": 1}, {"cursor": 2}]
