@@ -151,7 +151,7 @@ def _units() -> Iterator[Finding]:
     marks = {path: install.mark_of(path) for path in wanted}
     if not any(marks.values()):
         yield Finding(
-            NOTE, "systemd's units are not installed: cspd ends with the terminal it runs in", "cspctl install"
+            NOTE, "systemd's units are not installed: nothing starts cspd again after a logout", "cspctl install"
         )
         return
     other = [path for path, content in wanted.items() if marks[path] != install.digest(content)]

@@ -258,7 +258,8 @@ class Manager:
                     supervised.sidecar_pid = None
                 if event["status"] not in ({"code": 0}, {"code": GIVES_WAY}):
                     about_it = about(agent=name)
-                    log.warning("%s: sidecar %s ended: %s", name, event["pid"], event["status"], extra=about_it)
+                    how = ExitStatus.from_plain(event["status"]).text
+                    log.warning("%s: sidecar %s %s", name, event["pid"], how, extra=about_it)
 
     def _awaited_no_more(self, name: str) -> None:
         if name in self._awaited:
