@@ -284,6 +284,8 @@ def overview_text(status: Mapping[str, Any], *, colour: bool = False) -> list[st
         f" keeper: pid {keeper.get('pid', '-')}",
         f"gateway: {gateway.get('listen') or 'off'}",
     ]
+    if deaf := gateway.get("problem"):
+        lines[-1] = paint(safe(deaf), "red", colour)
     if aside := (status.get("history") or {}).get("quarantined"):
         lines.append(paint(f"history: was damaged: set aside as {safe(aside)}; a new one was begun", "red", colour))
     lines += [f"   room: {room_text(room)}" for room in status["rooms"]]

@@ -79,6 +79,7 @@ class Daemon:
     service: Service
     begun_at: float = attrs.Factory(trio.current_time)
     listen: str = ""  # where the gateway does, which its own task knows
+    deaf: str = ""  # why it does not, although it is to
     reloaded: trio.Event = attrs.Factory(trio.Event)  # replaced at each reload
     leaving: trio.Event = attrs.Factory(trio.Event)  # for one that goes on in our place, as `end` says
     end: End = End.STOPPED

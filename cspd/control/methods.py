@@ -51,7 +51,7 @@ def daemon_status(services: Services, caller: Caller, params: Params) -> Any:
         return {
             "cspd": {"pid": os.getpid(), "version": __version__, "uptime_sec": round(uptime, 3)},
             "keeper": {"pid": keeper.pid, "version": keeper.version},
-            "gateway": {"listen": services.daemon.listen},
+            "gateway": {"listen": services.daemon.listen, "problem": services.daemon.deaf},
             "history": {"quarantined": str(services.hub.store.quarantined or "")},
             "agents": [agent_json(services.hub, member) for member in services.members()],
             "rooms": await chat.describe_rooms(services),

@@ -29,12 +29,13 @@ AGAIN_SEC = 5.0  # an address that is taken, by our own predecessor perhaps, is 
 
 
 class Configured(Protocol):
-    """`reloaded` is another one after each reload; `listen` is ours to write."""
+    """`reloaded` is another one after each reload; `listen` and `deaf` are ours to write."""
 
     config: DaemonConfig
     service: Service
     reloaded: trio.Event
     listen: str
+    deaf: str
 
 
 async def serve_web(
@@ -47,7 +48,7 @@ async def serve_web(
         config = daemon.config.gateway
         site = Site(services, config, counts, crowd)
         listeners, tls, trouble = await _open(config, daemon.service.sockets, trouble)
-        daemon.listen = shown(listeners[0]) if listeners else ""
+        daemon.listen, daemon.deaf = shown(listeners[0]) if listeners else "", trouble
         async with trio.open_nursery() as nursery:
             if listeners:
                 porch = Porch(crowd, partial(_enter, site, tls, nursery), blind=tls is not None)

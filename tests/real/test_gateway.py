@@ -80,8 +80,10 @@ def test_a_taken_port_is_one_line_in_the_log_until_it_is_free_and_everything_els
     taken = f"127.0.0.1:{free_port()}"
     with socket.create_server(("127.0.0.1", int(taken.rpartition(":")[2]))):
         assert configure(instance, listen=taken) == ""
+        assert f"gateway: {taken}: another program listens there" in instance.ctl("status").stdout
     assert instance.log.count(f"gateway: {taken}: another program listens there") == 1
     eventually(lambda: listens(instance) == taken, "it listens now")
+    assert "another program" not in instance.ctl("status").stdout
     assert instance.log.count("another program listens there") == 1
 
 
