@@ -28,6 +28,9 @@ from cspd.sidecar.view import View
 from cspd.sidecar.voice import Voice
 from cspd.transport import ancestry_of, peer_of
 
+# Nobody sees it then, and in less of it programs draw what they are given so that a typed message is not recognised.
+COLUMNS_MIN, ROWS_MIN = 40, 10
+
 
 class Session(Protocol):
     """Whose terminal they are attached to."""
@@ -92,6 +95,9 @@ class People:
             self.leader = None
             if writers:
                 self._lead(writers[0])
+        if not self.session.clients.members:
+            terminal = self.session.emulation.terminal
+            self._resize(max(terminal.columns, COLUMNS_MIN), max(terminal.rows, ROWS_MIN))
         self.count()
 
     def count(self) -> None:
@@ -108,17 +114,22 @@ class People:
         self.resized(client)
 
     def resized(self, client: Client) -> None:
-        terminal, size = self.session.emulation.terminal, (client.columns, client.rows)
-        if client is not self.leader or size == (terminal.columns, terminal.rows):
-            return
-        terminal.resize(*size)
+        if client is self.leader and self._resize(client.columns, client.rows):
+            for other in self.session.clients.members:
+                if other is not client and other.attached:
+                    other.outdated()
+
+    def _resize(self, columns: int, rows: int) -> bool:
+        """False: it is of this size."""
+        terminal = self.session.emulation.terminal
+        if (columns, rows) == (terminal.columns, terminal.rows):
+            return False
+        terminal.resize(columns, rows)
         self.session.recorder.resized()
-        self.session.voice.ear.rows = client.rows
-        pty.set_size(self.session.master, client.rows, client.columns)
-        for other in self.session.clients.members:
-            if other is not client and other.attached:
-                other.outdated()
+        self.session.voice.ear.rows = rows
+        pty.set_size(self.session.master, rows, columns)
         self.session.look_soon()
+        return True
 
     def typed(self, client: Client, data: bytes) -> None:
         if client is self.leader and self._further_key(client, data):

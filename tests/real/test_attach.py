@@ -99,6 +99,19 @@ def test_the_window_has_the_size_of_the_client_that_typed_last(instance: Instanc
             small.until_shown("22 70")
 
 
+def test_a_tiny_window_does_not_outlive_its_client_and_messages_are_typed_as_ever(instance: Instance) -> None:
+    instance.add("sh", "bash", "--norc")
+    instance.wait_idle("sh")
+    with attach(instance, "sh", columns=10, rows=3) as tiny:
+        tiny.until_shown("$")
+        tiny.type("stty size\r")
+        tiny.until_shown("3 10")
+        tiny.type(CTRL_BRACKET)
+        tiny.wait()
+    instance.ctl("send", "--to", "sh", "--wait", "submitted", "echo size=$(stty size)")
+    instance.wait_screen("sh", "size=10 40")
+
+
 def test_a_read_only_client_sees_everything_and_types_nothing(instance: Instance) -> None:
     instance.add("sh", "bash", "--norc")
     instance.wait_idle("sh")
