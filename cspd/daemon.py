@@ -84,6 +84,7 @@ class Daemon:
     leaving: trio.Event = attrs.Factory(trio.Event)  # for one that goes on in our place, as `end` says
     end: End = End.STOPPED
     _news: UnitNews = attrs.field(init=False)
+    _loading: trio.Lock = attrs.Factory(trio.Lock)  # or a reload would read the file of what is just being removed
     _reexecs: bool = False
     _told: dict[str, tuple[object, ...]] = attrs.Factory(dict)  # what the world was last told of each agent
 
@@ -124,7 +125,8 @@ class Daemon:
         """Read everything again. Raises ConfigError with all problems, and then nothing has changed."""
         self.service.reloading()
         try:
-            return await self._reload()
+            async with self._loading:
+                return await self._reload()
         finally:
             self.service.ready(self.standing())
 
@@ -170,10 +172,11 @@ class Daemon:
     async def load_unit(self, name: str) -> None:
         """Read one unit file. Raises ConfigError, or CspError("no-such-agent") when there is no file."""
         path = self.paths.unit_file(check_agent_name(name))
-        if not path.exists():
-            raise CspError("no-such-agent", f"agent: {name}: {path}: no such file", f"cspctl add {name} -- COMMAND")
-        self._check_free(name)
-        await self._load(read_unit(path, known_profiles(self.paths)))
+        async with self._loading:
+            if not path.exists():
+                raise CspError("no-such-agent", f"agent: {name}: {path}: no such file", f"cspctl add {name} -- COMMAND")
+            self._check_free(name)
+            await self._load(read_unit(path, known_profiles(self.paths)))
 
     def _check_free(self, name: str) -> None:
         if name in self.guests.members:
@@ -184,10 +187,11 @@ class Daemon:
             )
 
     async def remove_unit(self, name: str) -> None:
-        if name in self.manager.units or not self.paths.unit_file(check_agent_name(name)).exists():
-            await self.manager.remove(name)
-        self._forget(name)
-        self.paths.unit_file(name).unlink(missing_ok=True)
+        async with self._loading:
+            if name in self.manager.units or not self.paths.unit_file(check_agent_name(name)).exists():
+                await self.manager.remove(name)
+            self._forget(name)
+            self.paths.unit_file(name).unlink(missing_ok=True)
 
     def about_profile(self, name: str) -> dict[str, Any]:
         """What a person should know of an agent's profile: with what it was tested, and why another one is used."""

@@ -157,7 +157,8 @@ def room_get(services: Services, caller: Caller, params: Params) -> Any:
 
 async def room_json(services: Services, room: str) -> dict[str, Any]:
     tally = await services.hub.store.tally()
-    members = [services.member(name) for name in services.hub.rooms.members(room)]
+    known = {member.name: member for member in services.members()}  # without who is just being removed
+    members = [known[name] for name in services.hub.rooms.members(room) if name in known]
     return {
         **_described(services, room, tally),
         "agents": [agent_json(services.hub, member) for member in members],

@@ -331,13 +331,13 @@ class Hub:
 
     async def set_paused(self, scope: str, name: str, paused: bool) -> None:
         """Hold back, or release, typing into one agent or everybody in a room; kept over restarts."""
+        room = name if scope == "room" else self.rooms.home[name]  # it may be removed while the disk is written
         await self.store.set_paused(scope, name, paused)
         group = self.paused if scope == "agent" else self.rooms.paused
         (group.add if paused else group.discard)(name)
         for agent in [name] if scope == "agent" else self.rooms.members(name):
             self._post(agent, "sidecar.pause", {"paused": self._is_paused(agent)})
         data = {"paused": paused, "scope": scope, "name": name}
-        room = name if scope == "room" else self.rooms.home[name]
         await self.store.add_event("room", room, "" if scope == "room" else name, data, time.time())
 
     def _is_paused(self, agent: str) -> bool:

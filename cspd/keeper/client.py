@@ -78,7 +78,9 @@ class KeeperClient:
                 nursery.start_soon(self._hello, task_status)
                 await self._read(self._stream)
                 nursery.cancel_scope.cancel()
-            self._stream, self._up = None, trio.Event()
+            self._stream = None
+            if self._up.is_set():  # else those who wait for it would wait for one that never comes
+                self._up = trio.Event()
             lost = 0 if self.pid else lost + 1
             if self._ended:
                 self._gone.set()

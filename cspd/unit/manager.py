@@ -342,6 +342,8 @@ class Manager:
         """Stop it, and forget it; its file is the caller's."""
         supervised = self.get(name)
         await self.stop(name)
+        while supervised.unit.state not in (State.INACTIVE, State.FAILED):
+            await self.stop(name)  # it was started meanwhile
         if self.units.get(name) is not supervised:
             return  # somebody else was quicker
         self._scopes.pop(name).cancel()

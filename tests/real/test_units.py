@@ -152,6 +152,20 @@ def test_a_second_cspd_is_refused_and_the_first_goes_on(instance: Instance) -> N
     instance.ctl("list")
 
 
+LINGERING = 'trap "sleep 1; exit 0" TERM HUP INT; echo set; while :; do sleep 0.1; done'
+
+
+def test_an_agent_that_is_started_while_it_is_removed_does_not_go_on_without_a_unit(instance: Instance) -> None:
+    instance.add("slow", "bash", "-c", LINGERING)
+    instance.wait_screen("slow", "set")
+    with subprocess.Popen([sys.executable, "-m", "cspctl", "remove", "slow"], env=instance.env) as removal:
+        eventually(lambda: instance.agent("slow")["state"] == "stopping", "it is being stopped")
+        instance.ctl("start", "slow", check=False)
+    assert removal.returncode == 0
+    assert instance.call("agent.list") == []
+    assert not [pid for pid in instance.processes() if b"trap" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
 def test_status_tells_by_which_rule_an_agent_is_busy_now(instance: Instance) -> None:
     """At first because of its output, which tells nothing any more later."""
     instance.add("sh", "bash", "--norc")

@@ -46,7 +46,8 @@ def _instructions(services: Services, caller: Caller) -> str:
     name, rooms = caller.identity.agent, services.hub.rooms
     if name is None:
         return FOR_THE_PERSON
-    if services.hub.agents[name].introduce == "no":
+    agent = services.hub.agents.get(name)
+    if agent is None or agent.introduce == "no":  # None: it was removed, and this process of it has outlived it
         return ""
     room = rooms.home.get(name, LOBBY)
     # Who reads this has the tool, so nothing else is named: codex's sandbox forbids its shell to run `cspctl send`.
