@@ -63,7 +63,9 @@ class Turns:
         for turn in list(self.open):
             shown = now - decision.silent_sec >= turn.since  # something came after Enter
             if decision.activity is not Activity.IDLE:
-                turn.over_at, turn.seen = None, turn.seen or bool(decision.rule)
+                turn.seen = turn.seen or bool(decision.rule)
+                if turn.seen or self.hooked:  # else something may draw itself for ever, and nothing would end the turn
+                    turn.over_at = None
             if decision.activity in (Activity.BUSY, Activity.DIALOG) and not turn.started:
                 if shown or decision.rule:
                     turn.started = True

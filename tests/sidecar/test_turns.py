@@ -105,6 +105,15 @@ def test_a_turn_that_nothing_ever_shows_is_not_waited_for_longer_than_a_cli_may_
     assert cli.steps()[-1] == "turn_ended"
 
 
+def test_a_cli_that_draws_something_all_the_time_and_shows_nothing_else_has_an_end_of_its_turn() -> None:
+    cli = Composer(turn_sec=0)
+    cli.send()
+    for _ in range(12):
+        cli.run(0.5)
+        cli.output_at = cli.now  # a clock, for one
+    assert cli.steps()[-1] == "turn_ended"
+
+
 def test_nor_is_it_waited_for_after_the_person_has_ended_the_turn() -> None:
     cli = Composer(turn_sec=30.0)
     accept(cli)
