@@ -187,6 +187,8 @@ class Daemon:
             )
 
     async def remove_unit(self, name: str) -> None:
+        if name in self.manager.units:
+            await self.manager.stop(name)  # this may take long, and others may be loaded meanwhile
         async with self._loading:
             if name in self.manager.units or not self.paths.unit_file(check_agent_name(name)).exists():
                 await self.manager.remove(name)
