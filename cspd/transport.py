@@ -10,7 +10,7 @@ import select
 import socket
 import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -56,17 +56,36 @@ class Process(NamedTuple):
 ANCESTORS_MAX = 200
 
 
+class PeerProcess:
+    """The process that connected, as long as this is open: one that is given its pid later is never taken for it."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._poll = select.poll()  # not select(): there may be thousands of descriptors
+        try:
+            self._pidfd = os.pidfd_open(pid)
+        except OSError:
+            self._pidfd = -1
+        else:
+            self._poll.register(self._pidfd, select.POLLIN)
+
+    def ancestry(self, control_socket: Path) -> list[Process]:
+        """It, its parent, its grandparent, up to init. Empty when it has ended."""
+        if self._pidfd < 0:
+            return []
+        found = _read_ancestry(self.pid, control_socket)
+        return [] if self._poll.poll(0) else found  # readable: it ended while we read
+
+    def close(self) -> None:
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+
 def ancestry_of(peer: Peer, control_socket: Path) -> list[Process]:
-    """The peer, its parent, its grandparent, up to init. Empty when it has ended: its pid may be somebody else's."""
-    try:
-        pidfd = os.pidfd_open(peer.pid)
-    except OSError:
-        return []
-    try:
-        found = _read_ancestry(peer.pid, control_socket)
-        return [] if select.select([pidfd], [], [], 0)[0] else found  # readable: it ended while we read
-    finally:
-        os.close(pidfd)
+    """As it is now; empty when the peer has ended: its pid may be somebody else's."""
+    with closing(PeerProcess(peer.pid)) as process:
+        return process.ancestry(control_socket)
 
 
 def _read_ancestry(pid: int, control_socket: Path) -> list[Process]:

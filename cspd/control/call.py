@@ -88,6 +88,13 @@ class Caller:
     follows: bool = False  # it gets all events anyway
     waiting: dict[rpc.Id, trio.CancelScope] = attrs.Factory(dict)  # requests that the caller may cancel
 
+    def believe(self, identity: Identity | CspError) -> None:
+        """Who it is, or why nobody can tell."""
+        if isinstance(identity, Identity):
+            self.identity, self.unidentified = identity, None
+        else:
+            self.unidentified = identity
+
 
 Method = Callable[[Services, Caller, Params], Any]
 

@@ -1,4 +1,4 @@
-"""Serves the method table on cspd.sock: one task a connection, identity taken once from the kernel.
+"""Serves the method table on cspd.sock: one task a connection, identity taken from the kernel.
 
 A peer that breaks off, sends nonsense or asks for what is refused costs only its own connection or an error reply.
 `converse` is the same for every connection that carries JSON-RPC both ways: `web` has WebSockets.
@@ -8,16 +8,18 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 
 import attrs
 import trio
 
 from cspd.control.call import Caller, Services
 from cspd.control.methods import dispatch
+from cspd.control.who import Who
 from cspd.errors import CspError
-from cspd.gateway.identity import Identity, identify
+from cspd.gateway.identity import Identity
 from cspd.gateway.link import Link
-from cspd.transport import LineStream, Peer, RpcPeer, ancestry_of
+from cspd.transport import LineStream, PeerProcess, RpcPeer
 from cspd.wire import rpc
 
 log = logging.getLogger("cspd.control")
@@ -66,7 +68,12 @@ async def serve_connection(stream: trio.SocketStream, services: Services) -> Non
         await lines.aclose()
         return
     try:
-        await converse(RpcPeer(lines, f"process {peer.pid}"), who_is(peer, services), peer.pid, services)
+        with closing(PeerProcess(peer.pid)) as process:
+            who = Who(process, services)
+            identity = await who.ask_patiently()
+            if isinstance(identity, Identity):
+                process.close()  # it is not asked again: one descriptor less for each client
+            await converse(RpcPeer(lines, f"process {peer.pid}"), identity, peer.pid, services, ask_again=who.ask)
     finally:
         await trio.aclose_forcefully(stream)
 
@@ -77,18 +84,21 @@ async def converse(
     pid: int,
     services: Services,
     beside: Callable[[Caller], Awaitable[None]] | None = None,
+    ask_again: Callable[[], Identity | CspError] | None = None,
 ) -> None:
-    """Answer one peer until it leaves; `beside` runs as long. An error for an identity is for each of its requests."""
+    """Answer one peer until it leaves; `beside` runs as long.
+
+    An error for an identity is for each of its requests; `ask_again` is called at each of them, until it knows better.
+    """
     caller = None
     try:
         async with trio.open_nursery() as nursery:
             caller = Caller(Identity(), pid, peer, nursery)
-            if isinstance(identity, Identity):
-                caller.identity = identity
-            else:
-                caller.unidentified = identity
+            caller.believe(identity)
 
             def handle(request: rpc.Request) -> object:
+                if caller.unidentified is not None and ask_again is not None:
+                    caller.believe(ask_again())
                 if caller.unidentified is not None and request.method != "sidecar.hello":
                     raise caller.unidentified
                 return dispatch(services, caller, request)
@@ -108,17 +118,3 @@ def unlink(services: Services, link: Link) -> None:
     """The connection of a sidecar has ended."""
     services.hub.unlink(link)
     services.changed(link.agent)
-
-
-def who_is(peer: Peer, services: Services) -> Identity | CspError:
-    """At the time of the connect; an error is for every request of that connection."""
-    units = services.manager.units.values()
-    agents = {unit.unit.pid: unit.name for unit in units if unit.unit.pid is not None}
-    sidecars = {unit.sidecar_pid: unit.name for unit in units if unit.sidecar_pid is not None}
-    for name in services.guests.members:
-        if (link := services.hub.links.get(name)) is not None and link.here is not None:
-            agents[link.here.agent_pid] = sidecars[link.here.sidecar_pid] = name
-    try:
-        return identify(ancestry_of(peer, services.paths.control_socket), agents, sidecars, services.manager.keeper.pid)
-    except CspError as exc:
-        return exc

@@ -47,7 +47,7 @@ def sidecar_hello(services: Services, caller: Caller, params: Params) -> Any:
         else:
             await _keepers_word(member, caller)
             # When it connected, that word may not have been here yet, and nobody could tell whose process it is.
-            caller.identity, caller.unidentified = Identity(name, sidecar=True), None
+            caller.believe(Identity(name, sidecar=True))
         caller.link = link
         caller.nursery.start_soon(link.run)
         welcome = services.hub.link(link, in_hand)

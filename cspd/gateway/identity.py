@@ -1,7 +1,7 @@
 """Who is at the other end of a Unix socket, by the kernel's facts: peer credentials and process ancestry.
 
 A program that runs inside claude's terminal *is* claude; what it says of itself does not count. Pure: /proc is read by
-`transport.ancestry_of`.
+`transport.PeerProcess`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,7 @@
 """Who speaks is decided by process ancestry, never by what is claimed."""
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -111,6 +112,23 @@ def test_a_process_that_has_ended_has_no_ancestry() -> None:
     with subprocess.Popen(["/bin/true"]) as child:
         pass
     assert ancestry_of(Peer(child.pid, 0, 0), HERE) == []
+
+
+@pytest.mark.real
+def test_who_connects_to_a_crowded_cspd_is_known_as_well() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if before[1] < 2048:
+        pytest.skip(f"no more than {before[1]} open files are allowed here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2048, before[1]))
+    crowd = [os.open("/dev/null", os.O_RDONLY)]
+    try:
+        while crowd[-1] < 1024:  # from there on select() refuses a descriptor
+            crowd.append(os.dup(crowd[0]))
+        assert ancestry_of(Peer(os.getpid(), 0, 0), HERE)[0].pid == os.getpid()
+    finally:
+        for fd in crowd:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @pytest.mark.real

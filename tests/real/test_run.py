@@ -161,6 +161,53 @@ def test_it_joins_when_cspd_comes_and_again_when_it_is_restarted(unstarted: Inst
         outer.wait()
 
 
+ASKS = """
+import json, pathlib, socket, sys, time
+here, path = pathlib.Path(sys.argv[1]), sys.argv[2]
+while not (here / "go").exists():
+    time.sleep(0.02)
+while True:
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.connect(path)
+        break
+    except OSError:
+        time.sleep(0.02)
+lines = sock.makefile()
+while True:
+    sock.sendall(b'{"jsonrpc": "2.0", "id": 1, "method": "hello", "params": {"protocol": 1}}\\n')
+    with open(here / "answers", "a") as answers:
+        answers.write(lines.readline())
+    time.sleep(0.02)
+"""
+
+
+def test_a_program_that_connects_to_a_new_cspd_before_its_sidecar_does_is_known_on_that_connection_later(
+    instance: Instance,
+) -> None:
+    (instance.root / "asks.py").write_text(ASKS)
+    (instance.root / "answers").touch()
+
+    def answered(text: str) -> bool:
+        return text in (instance.root / "answers").read_text()
+
+    words = [sys.executable, str(instance.root / "asks.py"), str(instance.root), str(instance.runtime / "cspd.sock")]
+    with run(instance, "--name", "asker", "--", *words):
+        wait_running(instance, "asker")
+        (sidecar,) = sidecars(instance)
+        assert instance.daemon is not None
+        instance.daemon.kill()
+        instance.daemon.wait()
+        os.kill(sidecar, signal.SIGSTOP)
+        try:
+            (instance.root / "go").touch()
+            instance.start()
+            eventually(lambda: answered("its agent cannot be told"), "it is refused for now")
+        finally:
+            os.kill(sidecar, signal.SIGCONT)
+        eventually(lambda: answered('"you":"asker"'), "it is known")
+
+
 def test_what_is_sent_while_it_is_away_waits_for_its_next_run(instance: Instance) -> None:
     with run(instance, "--", *BASH) as outer:
         wait_running(instance, "bash")
