@@ -41,7 +41,7 @@ class Vault:
 
     paths: Paths
     _held: dict[str, Duplicate] = attrs.Factory(dict)
-    _asked: set[tuple[str, int]] = attrs.Factory(set)
+    _asked: dict[tuple[str, int], int] = attrs.Factory(dict)  # and which incarnation of it has ended since, or 0
 
     def holds(self, name: str, incarnation: int | None = None) -> bool:
         """A duplicate of its terminal, or of that incarnation's."""
@@ -53,16 +53,16 @@ class Vault:
         asked = (name, incarnation)
         if self.holds(name, incarnation) or asked in self._asked:
             return
-        self._asked.add(asked)
+        self._asked[asked] = 0
         try:
             answer, fds = await self._ask({"op": "share", "name": name}, ())
         except (OSError, CspError) as exc:
             log.debug("%s: no duplicate of its terminal: %s", name, exc)
             return
         finally:
-            self._asked.discard(asked)
+            ended = self._asked.pop(asked)
         duplicate = Duplicate(answer, fds)
-        if len(fds) != COUNT:
+        if len(fds) != COUNT or answer["incarnation"] <= ended:  # the news of its end came by another connection
             duplicate.close()
             return
         self.drop(name)
@@ -86,6 +86,9 @@ class Vault:
 
     def ended(self, name: str, incarnation: int) -> None:
         """That incarnation is over."""
+        for asked in self._asked:
+            if asked[0] == name:
+                self._asked[asked] = max(self._asked[asked], incarnation)
         held = self._held.get(name)
         if held is not None and held.record["incarnation"] <= incarnation:
             self.drop(name)
