@@ -60,6 +60,7 @@ class KeeperClient:
     pid: int = 0
     version: str = ""
     by_cspd: bool = True
+    life: int = 0  # keepers that have introduced themselves, this one among them
     _stream: LineStream | None = None
     _waiting: dict[int, Waiting] = attrs.Factory(dict)
     _next_id: int = 1
@@ -162,6 +163,7 @@ class KeeperClient:
     def _introduced(self, about: dict[str, Any]) -> None:
         check_protocol(about.get("protocol"), "keeper")
         self.pid, self.version, self.by_cspd = about["pid"], about["version"], about["by_cspd"]
+        self.life += 1
         self.on_list(about)
         self._up.set()
 

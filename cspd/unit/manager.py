@@ -25,6 +25,7 @@ from cspd.unit.machine import (
     Adopted,
     ConfigChanged,
     Exited,
+    Fact,
     RestartAsked,
     Spawned,
     StartAsked,
@@ -59,7 +60,6 @@ class Manager:
     _awaited: dict[str, trio.Event] = attrs.Factory(dict)  # sidecars that have not yet found a new keeper
     _nursery: trio.Nursery | None = None
     _ending: bool = False
-    _lists: int = 0
     _tells_lost: bool = False  # the keeper says when a sidecar that is awaited has ended; older ones do not
 
     def __attrs_post_init__(self) -> None:
@@ -112,24 +112,20 @@ class Manager:
     async def _run(self, supervised: Supervised, fresh: bool) -> None:
         with trio.CancelScope() as scope:
             self._scopes[supervised.name] = scope
-            await self._say_what_is(supervised)
+            await self._wait_brought(supervised.name)
+            first = self._compare(supervised, self._held.get(supervised.name))
             if fresh and supervised.unit.config.autostart and supervised.unit.state is State.INACTIVE:
-                supervised.feed(StartAsked(trio.current_time()))
-            await supervised.supervise()
-
-    async def _say_what_is(self, supervised: Supervised) -> None:
-        """The first fact of a unit: what the keeper holds of it."""
-        await self._wait_brought(supervised.name)
-        self._compare(supervised, self._held.get(supervised.name))
+                first.append(StartAsked(trio.current_time()))
+            await supervised.supervise(first)
 
     async def _wait_brought(self, name: str) -> None:
         """Until the keeper holds it, or nobody is left to wait for. What a lost keeper said counts for nothing."""
         while name not in self._held:
-            lists, brought = self._lists, self._awaited.get(name)
+            life, brought = self.keeper.life, self._awaited.get(name)
             if brought is not None:
                 await self._wait_sidecar(name, brought)
             await self.keeper.wait_up()
-            if lists == self._lists:
+            if life == self.keeper.life:
                 return
 
     async def _wait_sidecar(self, name: str, brought: trio.Event) -> None:
@@ -144,35 +140,34 @@ class Manager:
             log.warning("%s: its sidecar lives, but does not come to the new keeper: waiting", name, extra=about_it)
             await brought.wait()
 
-    def _compare(self, supervised: Supervised, record: dict[str, Any] | None) -> None:
+    def _compare(self, supervised: Supervised, record: dict[str, Any] | None) -> list[Fact]:
+        """What to say to a unit, in this order, about what the keeper holds of it."""
         now, known = trio.current_time(), supervised.incarnation
         if record is None:
-            supervised.feed(Absent(now))
-            return
+            return [Absent(now)]
         supervised.incarnation = max(known, record["incarnation"])
         supervised.sidecar_pid = record["sidecar_pid"]
         if record["exited"] is None:
             supervised.present = record["incarnation"]
-            supervised.feed(Adopted(record["pid"], now - _age(record), now))
-        elif supervised.unit.state in (State.RUNNING, State.STOPPING):
-            self._ended(supervised, record)
-        elif supervised.unit.state is State.STARTING:
-            self._ended_starting(supervised, record, known)
+            return [Adopted(record["pid"], now - _age(record), now)]
+        if supervised.unit.state in (State.RUNNING, State.STOPPING):
+            return self._ended(supervised, record)
+        if supervised.unit.state is State.STARTING:
+            return self._ended_starting(supervised, record, known)
+        return []
 
-    def _ended_starting(self, supervised: Supervised, record: dict[str, Any], known: int) -> None:
+    def _ended_starting(self, supervised: Supervised, record: dict[str, Any], known: int) -> list[Fact]:
         """The cspd before us ended before it heard what became of a spawn; its note still has the number before."""
         if record["incarnation"] <= known:  # nothing became of it: this is how the one before ended
-            supervised.feed(Absent(trio.current_time()))
-            return
-        supervised.feed(Spawned(record["pid"], trio.current_time()))
-        self._ended(supervised, record)
+            return [Absent(trio.current_time())]
+        return [Spawned(record["pid"], trio.current_time()), *self._ended(supervised, record)]
 
-    def _ended(self, supervised: Supervised, record: dict[str, Any]) -> None:
+    def _ended(self, supervised: Supervised, record: dict[str, Any]) -> list[Fact]:
         if record["incarnation"] <= supervised.ended:
-            return  # said already, as an event or as part of a list
+            return []  # said already, as an event or as part of a list
         supervised.ended = record["incarnation"]
         supervised.last_exit = record["exited"]
-        supervised.feed(Exited(ExitStatus.from_plain(record["exited"]), trio.current_time()))
+        return [Exited(ExitStatus.from_plain(record["exited"]), trio.current_time())]
 
     async def _stop_strangers(self) -> None:
         """Agents that the keeper holds although their unit file has gone meanwhile. One with errors has not gone."""
@@ -191,28 +186,30 @@ class Manager:
             event.set()  # whom the keeper before has waited for counts no longer
         self._awaited = {name: trio.Event() for name in told.get("awaited", ())}
         self._tells_lost = told.get("tells_lost") is True
-        self._lists += 1
-        if self._lists > 1 and self._nursery is not None:
+        if self.keeper.life > 1 and self._nursery is not None:
             for supervised in self.units.values():
-                self._nursery.start_soon(self._keeper_replaced, supervised, supervised.incarnation)
+                if supervised.begun:  # else it has asked nothing of any keeper, and looks at this list first
+                    self._nursery.start_soon(self._keeper_replaced, supervised)
 
-    async def _keeper_replaced(self, supervised: Supervised, incarnation: int) -> None:
+    async def _keeper_replaced(self, supervised: Supervised) -> None:
         """A new keeper knows only what sidecars bring. What it was asked to spawn itself is not missing there."""
-        lists = self._lists
+        life = self.keeper.life
         await self._wait_brought(supervised.name)
         await self._bring(supervised.name)
-        if lists != self._lists:
+        if life != self.keeper.life:
             return  # that keeper was lost too: the list of the next has begun this anew
         record = self._held.get(supervised.name)
-        spawning = supervised.unit.state is State.STARTING or supervised.incarnation != incarnation
-        if not spawning or (record is not None and record["exited"] is None):
-            self._compare(supervised, record)
+        if record is not None and record["exited"] is None:
+            supervised.report(*self._compare(supervised, record))
+        elif supervised.unit.state is not State.STARTING:
+            # A start may wait in front of this: then it is said of nobody when its turn comes.
+            supervised.report(*self._compare(supervised, record), unless=lambda: supervised.spawned_in == life)
         await supervised.remember()
 
     async def _bring(self, name: str) -> None:
         """Neither keeper nor sidecar has its terminal: give the keeper ours."""
-        lists = self._lists
-        while name not in self._held and lists == self._lists:
+        life = self.keeper.life
+        while name not in self._held and life == self.keeper.life:
             try:
                 if not await self.vault.bring(name):
                     return
@@ -236,14 +233,14 @@ class Manager:
                 self._held[name] = event
                 self.vault.ended(name, event["incarnation"])
                 if supervised is not None and event["incarnation"] == supervised.present:
-                    self._ended(supervised, event)
+                    supervised.report(*self._ended(supervised, event))
                 elif supervised is None and self._nursery is not None:
                     self._nursery.start_soon(self._release, name)
             case "agent-adopted":
                 self._held[name] = event
                 self._awaited_no_more(name)
                 if supervised is not None:  # however late it comes: what lives is the truth
-                    self._compare(supervised, event)
+                    supervised.report(*self._compare(supervised, event))
                 self._fetch(name, event["incarnation"])
             case "sidecar-lost":
                 self._awaited_no_more(name)

@@ -3,9 +3,10 @@
 The machine decides; the keeper forks and signals. What became of it is told through `changed`.
 """
 
+import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import attrs
@@ -19,16 +20,26 @@ from cspd.unit.machine import Spawned, SpawnFailed, State, TimerFired, Unit
 INBOX_MAX = 256  # facts waiting for a unit; a person's wish beyond it is refused as "busy"
 
 
+def _never() -> bool:
+    return False
+
+
 class Keeper(Protocol):
+    @property
+    def life(self) -> int:
+        """Which keeper this is, since this cspd began: 1, 2, ..."""
+        ...
+
     async def call(self, op: str, **fields: Any) -> dict[str, Any]: ...
     async def tell(self, op: str, **fields: Any) -> None: ...
 
 
 @attrs.frozen
 class Asked:
-    """A fact, and the event that is set once what follows at once from it is done."""
+    """A fact, unless it holds no longer when its turn comes, and the event that is set once what follows is done."""
 
     fact: machine.Fact
+    unless: Callable[[], bool] = _never
     done: trio.Event = attrs.Factory(trio.Event)
 
 
@@ -45,28 +56,44 @@ class Supervised:
     last_exit: dict[str, Any] | None = None
     present: int = attrs.field(init=False)  # the incarnation that runs; older than a later one that came to nothing
     ended: int = 0  # the last incarnation whose end was said to the unit
+    spawned_in: int = 0  # the life of the keeper that started the last one
+    begun: bool = False  # its task reads the inbox
     _send: trio.MemorySendChannel[Asked] = attrs.field(init=False)
     _receive: trio.MemoryReceiveChannel[Asked] = attrs.field(init=False)
     _news: trio.Event = attrs.Factory(trio.Event)
 
     def __attrs_post_init__(self) -> None:
         self.present = self.incarnation
-        self._send, self._receive = trio.open_memory_channel[Asked](INBOX_MAX)
+        self._send, self._receive = trio.open_memory_channel[Asked](math.inf)
 
     @property
     def name(self) -> str:
         return self.unit.config.name
 
     def feed(self, fact: machine.Fact) -> trio.Event:
-        """Queue a fact; the event is set when it has been handled. Raises CspError("busy") when too many wait."""
+        """Queue what somebody wishes; the event is set when it has been handled.
+
+        Raises CspError: "busy" when too many wait, "no-such-agent" for a unit that was removed.
+        """
         asked = Asked(fact)
+        if self._send.statistics().current_buffer_used >= INBOX_MAX:
+            raise CspError("busy", f"agent: {self.name}: {INBOX_MAX} requests wait already", "try again")
         try:
             self._send.send_nowait(asked)
         except trio.ClosedResourceError:
             raise CspError("no-such-agent", f"agent: {self.name}: was removed") from None
-        except trio.WouldBlock:
-            raise CspError("busy", f"agent: {self.name}: {INBOX_MAX} requests wait already", "try again") from None
         return asked.done
+
+    def report(self, *facts: machine.Fact, unless: Callable[[], bool] = _never) -> None:
+        """Queue what the keeper says, which is never refused; a unit that was removed needs no telling.
+
+        A fact is passed over if `unless` holds when its turn comes.
+        """
+        for fact in facts:
+            try:
+                self._send.send_nowait(Asked(fact, unless))
+            except trio.ClosedResourceError:
+                return
 
     async def wait_until(self, condition: Callable[[], bool]) -> None:
         """Until `condition` holds; it is asked again after each change of this unit."""
@@ -79,13 +106,17 @@ class Supervised:
         news.set()
         self.changed(self)
 
-    async def supervise(self) -> None:
-        """Run until cancelled; the agent goes on without us."""
+    async def supervise(self, first: Sequence[machine.Fact] = ()) -> None:
+        """Run until cancelled; the agent goes on without us. `first` comes before whatever was wished meanwhile."""
+        self.begun = True
         try:
+            for fact in first:
+                await self._handle(fact)
             while True:
                 asked = await self._next()
                 try:
-                    await self._handle(asked.fact)
+                    if not asked.unless():
+                        await self._handle(asked.fact)
                 finally:
                     asked.done.set()
         finally:
@@ -141,6 +172,7 @@ class Supervised:
             record = await self.keeper.call("spawn", **self.spawn_request(self.unit.config, self.incarnation))
         except CspError as exc:
             return SpawnFailed(exc.sentence, trio.current_time())
+        self.spawned_in = self.keeper.life
         if self.sidecar_pid == sidecar_before:  # else the news of its end or of the next one overtook this answer
             self.sidecar_pid = record["sidecar_pid"]
         return Spawned(record["pid"], trio.current_time())

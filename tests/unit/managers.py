@@ -29,8 +29,10 @@ class FakeKeeper:
     signals: list[tuple[str, int, str]] = attrs.Factory(list)
     released: list[str] = attrs.Factory(list)
     lost: bool = False
+    life: int = 1
     next_pid: int = 100
     gate: trio.Event | None = None
+    up: trio.Event = attrs.Factory(trio.Event)  # set by who makes it; while there is no keeper it is not
     manager: Manager | None = None
     tells_lost: bool = True
 
@@ -50,6 +52,7 @@ class FakeKeeper:
                 raise CspError("no-such-agent", f"agent: {name!r}: the keeper does not hold it")
             return {}
         assert op == "spawn"
+        await self.up.wait()
         if self.gate is not None:
             await self.gate.wait()
         if self.lost:
@@ -67,7 +70,7 @@ class FakeKeeper:
         return self.agents[name]
 
     async def wait_up(self) -> None:
-        pass
+        await self.up.wait()
 
     async def tell(self, op: str, **fields: Any) -> None:
         if self.lost:
@@ -97,8 +100,9 @@ def config(name: str = "bob", **changes: Any) -> UnitConfig:
 async def cspd(keeper: FakeKeeper, *configs: UnitConfig, awaited: tuple[str, ...] = ()) -> AsyncIterator[Manager]:
     """A cspd from its start to its sudden end."""
     manager = Manager(PATHS, cast(KeeperClient, keeper), lambda supervised: None)
-    keeper.manager = manager
+    keeper.manager, keeper.life = manager, 1
     manager.keeper_list(keeper.about(*awaited))
+    keeper.up.set()
     async with trio.open_nursery() as nursery:
         await nursery.start(manager.serve, configs)
         await trio.testing.wait_all_tasks_blocked()

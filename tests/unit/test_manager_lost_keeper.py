@@ -16,15 +16,27 @@ from cspd.unit.manager import ADOPTION_SEC, BRING_AGAIN_SEC, Manager
 pytestmark = pytest.mark.virtual_time
 
 
-async def replaced(manager: Manager, keeper: FakeKeeper, *awaited: str, tells_lost: bool = True) -> FakeKeeper:
-    """That keeper was killed; a new one knows nothing but whom it waits for."""
+def lose(manager: Manager, keeper: FakeKeeper, *, tells_lost: bool = True) -> FakeKeeper:
+    """That keeper was killed; the new one has not introduced itself yet."""
     keeper.lost, keeper.manager = True, None
-    new = FakeKeeper(manager=manager, next_pid=500, tells_lost=tells_lost)
+    new = FakeKeeper(manager=manager, next_pid=500, tells_lost=tells_lost, life=keeper.life)
     manager.keeper = cast(KeeperClient, new)
     for unit in manager.units.values():
         unit.keeper = new
+    return new
+
+
+async def introduce(manager: Manager, new: FakeKeeper, *awaited: str) -> None:
+    """It knows nothing but whom it waits for."""
+    new.life += 1
     manager.keeper_list(new.about(*awaited))
+    new.up.set()
     await trio.testing.wait_all_tasks_blocked()
+
+
+async def replaced(manager: Manager, keeper: FakeKeeper, *awaited: str, tells_lost: bool = True) -> FakeKeeper:
+    new = lose(manager, keeper, tells_lost=tells_lost)
+    await introduce(manager, new, *awaited)
     return new
 
 
@@ -150,6 +162,55 @@ async def test_what_the_new_keeper_was_asked_to_start_is_not_missing_there(
         assert new.agents["carol"]["incarnation"] == 1
 
 
+@pytest.mark.parametrize("awaited", [(), ("bob",)])  # of the run before, a sidecar may be saying its last words
+async def test_what_is_started_while_there_is_no_keeper_is_not_missing_at_the_next(
+    autojump_clock: trio.testing.MockClock, awaited: tuple[str, ...]
+) -> None:
+    keeper = FakeKeeper()
+    async with cspd(keeper, config()) as manager, trio.open_nursery() as nursery:
+        new = lose(manager, keeper)
+        nursery.start_soon(manager.start, "bob")
+        await settle()
+        assert state(manager) is State.STARTING
+        await introduce(manager, new, *awaited)
+        await trio.sleep(2 * ADOPTION_SEC)
+        manager.keeper_event({"event": "sidecar-lost", "name": "bob"})
+        await trio.sleep(1)
+        assert (state(manager), manager.units["bob"].unit.pid) == (State.RUNNING, new.agents["bob"]["pid"])
+        assert new.agents["bob"]["incarnation"] == 1, "started once"
+
+
+async def test_what_is_added_while_there_is_no_keeper_is_started_once(autojump_clock: trio.testing.MockClock) -> None:
+    keeper = FakeKeeper()
+    async with cspd(keeper) as manager, trio.open_nursery() as nursery:
+        new = lose(manager, keeper)
+        await manager.load(config())
+        nursery.start_soon(manager.start, "bob")
+        await settle()
+        await introduce(manager, new)
+        await trio.sleep(1)
+        assert (state(manager), new.agents["bob"]["incarnation"]) == (State.RUNNING, 1)
+        assert new.signals == []
+
+
+async def test_a_wish_that_waits_for_the_keeper_comes_after_what_that_keeper_holds(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Its sidecar brings the agent: the start that was asked for meanwhile is done already."""
+    keeper = FakeKeeper()
+    async with cspd(keeper, config(autostart=True)):
+        record = keeper.agents["bob"]
+    new = FakeKeeper()  # no note says any more that it ran
+    async with cspd(new, config(autostart=True), awaited=("bob",)) as manager, trio.open_nursery() as nursery:
+        nursery.start_soon(manager.start, "bob")
+        await settle()
+        new.agents["bob"] = record
+        new.brought("bob")
+        await settle()
+        assert (state(manager), manager.units["bob"].unit.pid) == (State.RUNNING, record["pid"])
+        assert manager.units["bob"].incarnation == 1
+
+
 async def test_a_slow_spawn_at_the_new_keeper_is_waited_for(autojump_clock: trio.testing.MockClock) -> None:
     keeper = FakeKeeper()
     async with cspd(keeper, config()) as manager:
@@ -158,6 +219,7 @@ async def test_a_slow_spawn_at_the_new_keeper_is_waited_for(autojump_clock: trio
         async with trio.open_nursery() as nursery:
             nursery.start_soon(manager.start, "bob")
             await settle()
+            new.life += 1
             manager.keeper_list(new.about())
             await settle()
             new.gate.set()

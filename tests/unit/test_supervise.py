@@ -30,6 +30,7 @@ class FakeKeeper:
     notes: list[dict[str, Any]] = attrs.Factory(list)
     refusal: CspError | None = None
     gate: trio.Event | None = None
+    life: int = 1
 
     async def call(self, op: str, **fields: Any) -> dict[str, Any]:
         assert op == "spawn"
@@ -215,6 +216,24 @@ async def test_too_many_wishes_at_once_are_refused() -> None:
         with pytest.raises(CspError) as raised:
             world.unit.feed(StopAsked(trio.current_time()))
         assert raised.value.code == "busy"
+
+
+async def test_what_the_keeper_says_is_never_refused() -> None:
+    async with supervised() as world:
+        world.keeper.gate = trio.Event()
+        world.unit.feed(StartAsked(trio.current_time()))
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(INBOX_MAX):
+            world.unit.feed(StopAsked(trio.current_time()))
+        world.unit.report(Exited(FAILED, trio.current_time()))
+        world.keeper.gate.set()
+        await world.unit.wait_until(lambda: world.unit.unit.state is State.INACTIVE)
+
+
+async def test_a_unit_that_was_removed_needs_no_telling() -> None:
+    async with supervised() as world:
+        pass
+    world.unit.report(Exited(FAILED, 0.0))
 
 
 async def test_those_who_wait_hear_of_each_change(autojump_clock: trio.testing.MockClock) -> None:
