@@ -186,12 +186,11 @@ def pause(paused: bool) -> Method:
         params.check()
         scope = "agent" if room is None else "room"
 
-        async def answer() -> dict[str, Any]:
-            await services.hub.set_paused(scope, name, paused)
+        def reply(_: None) -> dict[str, Any]:
             released = [] if paused else services.hub.moderator.resume(scope, name)
             return {"released": [stop_json(stop) for stop in released]}
 
-        return answer()
+        return services.hub.set_paused(scope, name, paused).then(reply)
 
     return method
 

@@ -1,6 +1,5 @@
 """Methods about messages, events and rooms. A message is answered when it is on disk; events follow their commit."""
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -174,17 +173,11 @@ def membership(present: bool) -> Method:
         if name != caller.identity.agent:
             people_only(caller, "room.join" if present else "room.leave")
         services.member(name)
-        (services.hub.rooms.join if present else services.hub.rooms.leave)(room, name)
-        if not present:
-            services.hub.moderator.assembly.left(room, name)
 
-        async def answer() -> dict[str, Any]:
-            await services.hub.store.set_member(room, name, present)
-            data = {"name": name, "joined": present}
-            await services.hub.store.add_event("room", room, name, data, time.time())
+        def reply(_: None) -> dict[str, Any]:
             return {"room": room, "members": services.hub.rooms.members(room)}
 
-        return answer()
+        return services.hub.set_member(room, name, present).then(reply)
 
     return method
 

@@ -175,14 +175,15 @@ class History:
         event = Event(self._cursor(), ts, type, clean(room), clean(agent), seq, dict(data))
         return self._enqueue(partial(inserts.insert_event, event=event))
 
-    async def set_member(self, room: str, agent: str, present: bool) -> None:
+    def set_member(self, room: str, agent: str, present: bool) -> Answer[None]:
+        """Like `add_message`."""
         pair = (clean(room), clean(agent))
-        await self._enqueue(partial(schema.set_pair, table="member", pair=pair, present=present))
+        return self._enqueue(partial(schema.set_pair, table="member", pair=pair, present=present))
 
-    async def set_paused(self, scope: str, name: str, paused: bool) -> None:
-        """`scope` is "agent" or "room"."""
+    def set_paused(self, scope: str, name: str, paused: bool) -> Answer[None]:
+        """`scope` is "agent" or "room". Like `add_message`."""
         pair = (scope, clean(name))
-        await self._enqueue(partial(schema.set_pair, table="paused", pair=pair, present=paused))
+        return self._enqueue(partial(schema.set_pair, table="paused", pair=pair, present=paused))
 
     def keep(self, name: str, value: object) -> Awaitable[None]:
         """Keep a small state, a value of JSON, under this name; None ends that. Like `add_message`."""

@@ -329,16 +329,31 @@ class Hub:
         for name in self.rooms.members(room):
             self._post(name, "sidecar.notice", {"text": text})
 
-    async def set_paused(self, scope: str, name: str, paused: bool) -> None:
+    def set_paused(self, scope: str, name: str, paused: bool) -> Answer[None]:
         """Hold back, or release, typing into one agent or everybody in a room; kept over restarts."""
         room = name if scope == "room" else self.rooms.home[name]  # it may be removed while the disk is written
-        await self.store.set_paused(scope, name, paused)
-        group = self.paused if scope == "agent" else self.rooms.paused
-        (group.add if paused else group.discard)(name)
-        for agent in [name] if scope == "agent" else self.rooms.members(name):
-            self._post(agent, "sidecar.pause", {"paused": self._is_paused(agent)})
-        data = {"paused": paused, "scope": scope, "name": name}
-        await self.store.add_event("room", room, "" if scope == "room" else name, data, time.time())
+
+        def apply(_: None) -> None:
+            group = self.paused if scope == "agent" else self.rooms.paused
+            (group.add if paused else group.discard)(name)
+            for agent in [name] if scope == "agent" else self.rooms.members(name):
+                self._post(agent, "sidecar.pause", {"paused": self._is_paused(agent)})
+            data = {"paused": paused, "scope": scope, "name": name}
+            self.note_agent("" if scope == "room" else name, data, "room", room)
+
+        return self.store.set_paused(scope, name, paused).then(apply)  # in the order of what is on disk
+
+    def set_member(self, room: str, name: str, present: bool) -> Answer[None]:
+        """Raises CspError: "no-such-agent", "no-such-room", "at-home"."""
+        self.rooms.check_change(room, name, present)
+
+        def apply(_: None) -> None:
+            self.rooms.change(room, name, present)
+            if not present:
+                self.moderator.assembly.left(room, name)
+            self.note_agent(name, {"name": name, "joined": present}, "room", room)
+
+        return self.store.set_member(room, name, present).then(apply)  # in the order of what is on disk
 
     def _is_paused(self, agent: str) -> bool:
         return agent in self.paused or self.rooms.home.get(agent) in self.rooms.paused

@@ -56,20 +56,23 @@ class Rooms:
     def rooms_of(self, agent: str) -> list[str]:
         return [room for room in self.names() if agent in self.members(room)]
 
-    def join(self, room: str, agent: str) -> None:
+    def check_change(self, room: str, agent: str, present: bool) -> None:
+        """May it join, or leave? Raises CspError: "no-such-agent", "no-such-room", and "at-home" for who would leave
+        the room of its unit file: that one is changed there."""
         self._check_agents([agent])
-        self.joined.setdefault(self.check(room), set()).add(agent)
-
-    def leave(self, room: str, agent: str) -> None:
-        """Raises CspError("at-home") for the room of the unit file: that one is changed there."""
-        self._check_agents([agent])
-        if self.home[agent] == self.check(room):
+        if self.home[agent] == self.check(room) and not present:
             raise CspError(
                 "at-home",
                 f"room: {room!r}: is the room of {agent}'s unit file",
                 f"cspctl edit {agent}: room = ...",
             )
-        self.joined.get(room, set()).discard(agent)
+
+    def change(self, room: str, agent: str, present: bool) -> None:
+        """It has joined, or left."""
+        if present:
+            self.joined.setdefault(room, set()).add(agent)
+        else:
+            self.joined.get(room, set()).discard(agent)
 
     def route(self, sender: str, to: str | list[str], room: str | None) -> Route:
         """Whom a message reaches. Raises CspError: no-such-agent, no-such-room, not-a-member, nobody."""

@@ -51,6 +51,33 @@ async def test_a_pause_is_told_to_the_sidecar_and_survives_cspd(path: Path) -> N
         assert hub.link(cast(Link, FakeLink("bob")), ())["paused"] is False
 
 
+async def test_what_is_asked_for_at_once_is_in_the_end_what_was_asked_for_last(path: Path) -> None:
+    """Whoever waits for it, and in which order."""
+    async with hub_at(path, "bob") as hub:
+        hub.rooms.topics["attic"] = ""
+        sidecar = link(hub, "bob")
+        asked = [hub.set_paused("agent", "bob", paused) for paused in (True, False, True, False)]
+        asked += [hub.set_member("attic", "bob", present) for present in (True, False, True)]
+        for answer in reversed(asked):
+            await answer
+        assert [params["paused"] for _, params in sidecar.posted] == [True, False, True, False]
+        assert (hub.paused, hub.rooms.members("attic")) == (set(), ["bob"])
+    async with hub_at(path, "bob") as hub:
+        assert (hub.paused, hub.rooms.joined) == (set(), {"attic": {"bob"}})
+
+
+async def test_what_the_disk_refuses_has_not_happened(path: Path) -> None:
+    async with hub_at(path, "bob") as hub:
+        hub.rooms.topics["attic"] = ""
+        sidecar = link(hub, "bob")
+        hub.store._db.execute("pragma query_only=1")
+        for asked in (hub.set_paused("agent", "bob", True), hub.set_member("attic", "bob", True)):
+            with pytest.raises(CspError):
+                await asked
+        hub.store._db.execute("pragma query_only=0")
+        assert (hub.paused, hub.rooms.members("attic"), sidecar.posted) == (set(), [], [])
+
+
 async def test_a_paused_room_pauses_its_members_until_both_are_resumed(path: Path) -> None:
     async with hub_at(path, "bob", "carol") as hub:
         bob, carol = link(hub, "bob"), link(hub, "carol")

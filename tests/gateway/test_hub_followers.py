@@ -77,7 +77,7 @@ async def test_a_replay_longer_than_a_batch_is_whole(path: Path, monkeypatch: py
 async def test_a_follower_from_now_on_hears_of_one_room_only_what_is_new_there(path: Path) -> None:
     async with hub_at(path, "bob") as hub:
         hub.rooms.topics["den"] = ""
-        hub.rooms.join("den", "bob")
+        hub.rooms.change("den", "bob", True)
         await say(hub, "bob", "old")
         reader = Reader()
         reader.may_read.set()

@@ -110,11 +110,11 @@ def test_an_agent_that_was_removed_is_no_member_of_what_it_joined() -> None:
 
 def test_joining_and_leaving_a_room() -> None:
     some = rooms()
-    some.join("attic", "bob")
+    some.change("attic", "bob", True)
     assert some.members("attic") == ["bob"]
-    some.leave("attic", "bob")
+    some.change("attic", "bob", False)
     assert some.members("attic") == []
-    some.leave("attic", "bob")  # already so
+    some.change("attic", "bob", False)  # already so
 
 
 @pytest.mark.parametrize(
@@ -123,14 +123,14 @@ def test_joining_and_leaving_a_room() -> None:
 )
 def test_leaving_is_refused_with_its_reason(room: str, agent: str, code: str) -> None:
     with pytest.raises(CspError) as raised:
-        rooms().leave(room, agent)
+        rooms().check_change(room, agent, False)
     assert raised.value.code == code
 
 
 def test_a_refused_route_changes_nothing() -> None:
     some = rooms()
     with pytest.raises(CspError):
-        some.join("cellar", "bob")
+        some.check_change("cellar", "bob", True)
     with pytest.raises(CspError):
         some.route("alice", "zed", None)
     assert some == rooms()
