@@ -18,7 +18,10 @@ from cspd.gateway.link import Here
 
 @attrs.define(eq=False)
 class Client:
-    """`start`: the cursor behind which its feed has everything anyway."""
+    """`start`: the cursor behind which its feed has everything anyway.
+
+    A program may follow on several connections: the one that came last stands in the hub, on top of the others.
+    """
 
     agent: str
     feed: Feed
@@ -30,6 +33,18 @@ class Client:
     here: Here | None = None
     run_id: str = ""  # a program: it is not an agent that starts and must be told who is there
     since: float = attrs.Factory(trio.current_time)
+    below: "Client | None" = None
+    above: "Client | None" = None
+
+    def put_on(self, other: "Client") -> None:
+        self.below, other.above = other, self
+
+    def leave(self) -> None:
+        """Those around it close the gap."""
+        if self.above is not None:
+            self.above.below = self.below
+        if self.below is not None:
+            self.below.above = self.above
 
     def give(self, message: Message, expires_ts: float) -> None:
         if message.seq > self.start:

@@ -84,15 +84,21 @@ class Subscription:
 def receiving(services: Services, asked: Subscription, feed: Feed) -> Iterator[None]:
     """While a registered program follows its events, its messages are on their way; a sidecar is not pushed aside."""
     hub, agent = services.hub, asked.identity.agent
-    if agent is None or agent not in hub.inboxes or isinstance(hub.links.get(agent), Link):
+    before = hub.links.get(agent) if agent is not None else None
+    if agent is None or agent not in hub.inboxes or isinstance(before, Link):
         yield
         return
     client = Client(agent, feed, hub.store.committed_cursor if asked.since is None else asked.since)
+    if isinstance(before, Client):
+        client.put_on(before)
     hub.link(client, [])
     services.changed(agent)
     try:
         yield
     finally:
+        client.leave()
+        if client.below is not None and hub.links.get(agent) is client:
+            hub.link(client.below, [])
         hub.unlink(client)
         services.changed(agent)
 

@@ -95,6 +95,25 @@ async def test_an_agent_is_running_while_it_follows(tmp_path: Path) -> None:
         assert states == ["running", "inactive"]
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0), (2, 0, 1)])
+async def test_an_agent_that_follows_on_several_connections_is_running_until_the_last_ends(
+    tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    async with place_at(tmp_path) as place:
+        _, token = await place.register("alice")
+        person = place.connect()
+        several = [await place.follow(token) for _ in order]
+        states = []
+        for which in order:
+            await several[which].stream.aclose()
+            await trio.testing.wait_all_tasks_blocked()
+            states.append((await person.rpc("agent.list"))[0]["state"])
+            sent = await person.rpc("chat.message", to="alice", content="for whoever is there")
+            waiting = place.hub.inboxes["alice"].items[sent["message_id"]]
+            assert (waiting.step == "held") is (states[-1] == "inactive")
+        assert states == ["running", "running", "inactive"]
+
+
 async def test_what_is_not_acknowledged_comes_again_and_what_is_does_not(tmp_path: Path) -> None:
     async with place_at(tmp_path) as place:
         _, token = await place.register("alice")
