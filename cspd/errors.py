@@ -55,7 +55,10 @@ class CspError(Exception):
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """`did you mean 'x'?` for the closest known word, or "" when none is close."""
-    import difflib  # only for mistakes: a start of cspctl is short
+    try:
+        import difflib  # only for mistakes: a start of cspctl is short
+    except OSError:
+        return ""  # no descriptor is free to read it with
 
     close = difflib.get_close_matches(word, list(known), 1)
     return f"did you mean {close[0]!r}?" if close else ""

@@ -61,8 +61,11 @@ class Services:
 
     def changed(self, name: str) -> None:
         """What people can see of a member has changed, unless it was removed."""
-        if (member := self.guests.members.get(name) or self.manager.units.get(name)) is not None:
+        if (member := self.find(name)) is not None:
             member.notify()
+
+    def find(self, name: str) -> "Member | None":
+        return self.guests.members.get(name) or self.manager.units.get(name)
 
     def member(self, name: str) -> "Member":
         """Raises CspError("no-such-agent")."""

@@ -4,6 +4,8 @@ Each method reads its parameters, asks the manager or the hub, and shapes the an
 the order of arrival up to its first wait; an awaitable that it returns is finished beside later requests.
 """
 
+import inspect
+import logging
 import os
 from collections.abc import Awaitable, Mapping
 from typing import Any
@@ -24,11 +26,42 @@ from cspd.unit.manager import Manager
 from cspd.wire import rpc
 from cspd.wire.version import check_protocol
 
+log = logging.getLogger("cspd.control")
+
 LOOK_SEC = 0.2  # while somebody follows the log
 
 
 def dispatch(services: Services, caller: Caller, request: rpc.Request) -> Any:
-    """Raises CspError("no-such-method") with the nearest known one."""
+    """Raises CspError, "no-such-method" with the nearest known one. So does what is returned, where it is awaited.
+
+    A bug of ours costs the request, which is answered as "internal", and not the supervision of all agents.
+    """
+    try:
+        value = _called(services, caller, request)
+    except CspError:
+        raise
+    except Exception as exc:
+        raise _bug(request, exc) from exc
+    # An Answer is settled by its owner; nothing of ours runs in it that is not part of a commit.
+    return _awaited(request, value) if inspect.iscoroutine(value) else value
+
+
+async def _awaited(request: rpc.Request, value: Awaitable[Any]) -> Any:
+    try:
+        return await value
+    except CspError:
+        raise
+    except Exception as exc:
+        raise _bug(request, exc) from exc
+
+
+def _bug(request: rpc.Request, exc: Exception) -> CspError:
+    log.exception("%s: failed in cspd", request.method)
+    why = f"{request.method}: failed in cspd: {exc!r}"
+    return CspError("internal", why, "its log has the traceback: please report it")
+
+
+def _called(services: Services, caller: Caller, request: rpc.Request) -> Any:
     if mcp_method := MCP_METHODS.get(request.method):
         check_version(request)
         return mcp_method(services, caller, request)

@@ -54,7 +54,10 @@ async def serve_control(
     listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(listener))]
 
     async def handle(stream: trio.SocketStream) -> None:
-        await serve_connection(stream, services)
+        try:
+            await serve_connection(stream, services)
+        except Exception:  # a bug, beside the requests, which `dispatch` watches: it costs this connection alone
+            log.exception("a connection is closed: it failed in cspd")
 
     async with trio.open_nursery() as nursery:
         await nursery.start(trio.serve_listeners, handle, listeners)

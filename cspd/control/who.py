@@ -34,9 +34,8 @@ class Who:
         name = next((process.agent for process in ancestry if process.agent), "")
         if name in self._running()[0].values():
             return answer  # it is known: this is an orphan of it
-        try:
-            member = self.services.member(name)
-        except CspError:
+        member = self.services.find(name)
+        if member is None:
             return answer
         with trio.move_on_after(INTRODUCTION_SEC):
             await member.wait_until(lambda: isinstance(self.ask(), Identity))

@@ -80,6 +80,8 @@ class Connection:
                     await exchange.reply(refused_as(full), last=True)
         except* GONE:
             pass  # the peer vanished, which ends a connection as well as a close does
+        except* Exception:  # a bug: it costs this connection, and not the supervision of all agents
+            log.exception("a connection is closed: it failed in cspd")
         finally:
             crowd.leave(self)
             await trio.aclose_forcefully(self.stream)

@@ -29,6 +29,7 @@ STATUS: Mapping[str, int] = {
     **dict.fromkeys(("too-long", "oversize"), 413),
     **dict.fromkeys(("busy", "stopping", "storage", "too-many"), 503),
     **{"no-token": 401, "not-active": 409, "cursor-too-old": 410, "no-such-cursor": 410, "timed-out": 504},
+    "internal": 500,
 }
 NEED_CONNECTION = ("events.subscribe", "sidecar.hello")  # what they begin goes on after their answer
 HISTORY_NUMBERS = ("since", "limit")

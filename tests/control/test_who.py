@@ -36,10 +36,8 @@ class Room:
     def ancestry(self, control_socket: Path) -> list[Process]:
         return self.ancestry_now
 
-    def member(self, name: str) -> Guest:
-        if name != "alice":
-            raise CspError("no-such-agent", f"agent: {name}: not known")
-        return self.guest
+    def find(self, name: str) -> Guest | None:
+        return self.guest if name == "alice" else None
 
     def who(self) -> Who:
         services = SimpleNamespace(
@@ -47,7 +45,7 @@ class Room:
             hub=SimpleNamespace(links=self.links),
             manager=SimpleNamespace(units={}, keeper=SimpleNamespace(pid=50)),
             guests=SimpleNamespace(members={"alice": self.guest}),
-            member=self.member,
+            find=self.find,
         )
         return Who(cast(PeerProcess, self), cast(Services, services))
 

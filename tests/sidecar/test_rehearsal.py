@@ -43,7 +43,7 @@ def test_its_settings_are_a_units() -> None:
     assert unit["record"].keys() == SETTINGS["record"].keys()
 
 
-def test_without_a_place_on_the_disk_there_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_place_on_the_disk_there_is_none(tmp_path: Path, tracebacks: list[str]) -> None:
     (tmp_path / "run").write_text("not a directory")
     rehearse(Paths(tmp_path / "run", tmp_path / "config", tmp_path / "state"))
-    assert "rehearsal" in caplog.text
+    assert "rehearsal" in tracebacks.pop()

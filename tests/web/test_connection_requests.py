@@ -9,6 +9,7 @@ import trio.testing
 from web.peer import Web
 from web.site import ADDRESS, place_at
 
+from cspd.control.methods import METHODS
 from cspd.web.connection import Connection
 
 pytestmark = pytest.mark.real
@@ -61,6 +62,37 @@ async def test_a_caller_that_hangs_up_cancels_its_call(tmp_path: Path) -> None:
         await web.stream.aclose()
         await trio.testing.wait_all_tasks_blocked()
         assert place.site.crowd.count == before - 1
+
+
+def fails(*_: object) -> None:
+    raise KeyError("x")
+
+
+async def test_a_bug_in_a_method_costs_its_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracebacks: list[str]
+) -> None:
+    monkeypatch.setitem(METHODS, "agent.list", fails)  # type: ignore[arg-type]
+    async with place_at(tmp_path) as place:
+        web = place.connect()
+        body = b'{"jsonrpc":"2.0","id":1,"method":"agent.list"}'
+        assert (await web.ask("POST", "/rpc", body)).code == "internal"
+        assert (await web.ask("GET", "/agents")).status == 500
+        assert (await web.ask("GET", "/rooms")).status == 200
+    assert len(tracebacks) == 2
+    tracebacks.clear()
+
+
+async def test_a_bug_beside_the_methods_costs_its_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracebacks: list[str]
+) -> None:
+    async with place_at(tmp_path) as place:
+        with monkeypatch.context() as broken:
+            broken.setattr(Connection, "_request", fails)
+            web = place.connect()
+            await web.stream.send_all(web.request("GET", "/rooms", b""))
+            assert await web.stream.receive_some() == b""
+        assert (await place.connect().ask("GET", "/rooms")).status == 200
+    assert "a connection is closed" in tracebacks.pop()
 
 
 async def test_the_history_is_asked_by_query(tmp_path: Path) -> None:
