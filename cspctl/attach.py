@@ -309,7 +309,7 @@ class _Attachment:
         if self._phase is _Phase.ATTACHED:
             self._since, self._ask_pause = now, 0.0
             self._next_ask = now + _ASK_MIN_SEC
-        self._link.close()
+        self._link.close(to_come_back=True)
         self._painting = False
         self._phase = _Phase.SEEKING
         self._pause = 0.0 if steady else self._pause

@@ -63,10 +63,11 @@ class SidecarLink:
         self._parked.clear()
         self.send_some()
 
-    def close(self) -> None:
-        """End the connection. Kept is the input that no sidecar has passed on, as far as we were told."""
+    def close(self, *, to_come_back: bool = False) -> None:
+        """End the connection. Kept is the input that no sidecar has passed on; `to_come_back`: it is asked once more
+        how much it has, because the next would be given the rest again."""
         if self._socket is not None:
-            if self.lent:
+            if self.lent or (to_come_back and self._untaken):
                 self._take_back(self._socket)
             self._socket.close()
             self._socket = None
@@ -77,7 +78,8 @@ class SidecarLink:
         self._untaken.clear()
 
     def _take_back(self, sock: socket.socket) -> None:
-        """The sidecar writes to the terminal until it sees that we have closed our half; then it closes its own."""
+        """The sidecar writes to the terminal until it sees that we have closed our half; then it says what it has
+        taken, and closes its own."""
         poll = select.poll()
         poll.register(sock, select.POLLIN)
         deadline = time.monotonic() + _GIVE_BACK_SEC

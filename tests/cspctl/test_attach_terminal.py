@@ -116,6 +116,24 @@ def test_after_a_stop_and_a_continue_the_whole_picture_comes_again(desk: Desk) -
     assert not termios.tcgetattr(desk.slave)[3] & termios.ICANON
 
 
+def test_a_key_that_was_passed_on_while_the_client_was_stopped_is_not_sent_again(desk: Desk) -> None:
+    first = desk.attach()
+    assert desk.client is not None
+    desk.type(b"once")
+    wait_until(lambda: first.typed() == b"once", first.pump)
+    desk.client.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, desk.client.pid, os.WSTOPPED | os.WNOWAIT)
+    first.send(Kind.TAKEN, (4).to_bytes(8, "big"))
+    desk.client.send_signal(signal.SIGCONT)
+    wait_until(lambda: first.closed, first.pump)
+    first.conn.close()
+    second = desk.accept()
+    second.greet()
+    desk.type(b"more")
+    wait_until(lambda: second.typed().endswith(b"more"), second.pump)
+    assert second.typed() == b"more"
+
+
 def test_a_closed_terminal_ends_the_client(desk: Desk) -> None:
     sidecar = desk.attach()
     spare = os.open("/dev/null", os.O_RDONLY)
