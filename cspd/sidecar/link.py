@@ -25,6 +25,8 @@ AWAY_SEC = 0.2
 LEAVE_SEC = 1.0
 RETRY_FIRST_SEC = 0.02
 RETRY_MAX_SEC = 1.0
+# What a welcome says too, or what comes again behind it; anything else is said once.
+WELCOMED = frozenset({"sidecar.settings", "sidecar.pause", "sidecar.deliver"})
 
 
 class Session(Protocol):
@@ -133,7 +135,7 @@ class Link:
                 pause = await self._rest(pause)
             finally:
                 self._peer = None
-                self._early.clear()  # what lasts is in the next welcome, or comes behind it
+                self._early.clear()  # it is in the next welcome, or comes behind it
                 await _close_now(lines)
 
     async def _rest(self, pause: float) -> float:
@@ -155,7 +157,7 @@ class Link:
             nursery.cancel_scope.cancel()
 
     def _handle(self, request: rpc.Request) -> Any:
-        if self._peer is None and request.id is None:
+        if self._peer is None and request.method in WELCOMED:
             self._early.append(request)  # it has overtaken the welcome, which would take back what it says
             return None
         return self.session.asked(request.method, request.params)

@@ -110,7 +110,7 @@ class Session:
         self.known["sidecar.settings"] = answer["settings"]
 
     def asked(self, method: str, params: dict[str, Any]) -> Any:
-        if method != "sidecar.settings":
+        if method == "sidecar.unheard_of":
             raise CspError("no-such-method", f"method: {method!r}: not known")
         self.known[method] = params
         return {}
@@ -180,6 +180,15 @@ async def test_what_came_early_on_a_connection_that_died_is_older_than_the_next_
     await say_all(cspd, {"said_id": "a"}, session=session)
     assert len(cspd.connects) == 2
     assert session.known == {"sidecar.settings": {}}
+
+
+async def test_what_is_said_once_is_heard_also_before_a_welcome_that_never_comes(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    cspd, session = Cspd([{}], told=[rpc.request("sidecar.hook", {"event": "Stop"})]), Session()
+    cspd.greetings = [None, {"protocol": PROTOCOL, "settings": {}}]
+    await say_all(cspd, {"said_id": "a"}, session=session)
+    assert session.known["sidecar.hook"] == {"event": "Stop"}
 
 
 async def test_a_later_cspd_may_tell_what_is_not_understood_before_its_welcome(
