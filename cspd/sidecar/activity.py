@@ -62,8 +62,8 @@ class Decision:
     `look_again_in`: seconds after which silence alone could change the answer; None = only output can change it.
     `poll_in`: the same for facts that nothing announces; to be heeded only while somebody waits for the answer, so that
     an agent whom nobody asks for anything costs no wake-up.
-    `pending`: what it becomes when the silence lasts. Who publishes activities skips a decision whose `pending` equals
-    what is published, or every echoed key would be a change to busy and back.
+    `pending`: what it becomes when the silence lasts. A decision whose `pending` equals what is published is not told,
+    or every echoed key would be a change to busy and back.
     """
 
     activity: Activity

@@ -18,7 +18,7 @@ import trio
 from cspd.errors import CspError
 from cspd.profiles.profile import Hook, Profile
 from cspd.sidecar import answers, orders, pty
-from cspd.sidecar.activity import Activity, Decision, Heard, decide
+from cspd.sidecar.activity import Decision, Heard, decide
 from cspd.sidecar.alarms import Alarms
 from cspd.sidecar.arbiter import Arbiter
 from cspd.sidecar.blackbox import LEDGER_KEPT, BlackBox
@@ -28,6 +28,7 @@ from cspd.sidecar.hearing import Hearing
 from cspd.sidecar.intent import Ear
 from cspd.sidecar.link import Door, Link
 from cspd.sidecar.people import People
+from cspd.sidecar.published import Published
 from cspd.sidecar.pump import Pump
 from cspd.sidecar.recorder import Recorder
 from cspd.sidecar.renewal import Renewal
@@ -82,7 +83,7 @@ class Session:
     restored: bool = attrs.field(kw_only=True)  # the agent ran before us, under a sidecar that was killed
     output_count: int = attrs.field(default=0, kw_only=True)
     _decision: Decision | None = None
-    _published: Activity = Activity.STARTING
+    _published: Published = attrs.Factory(Published)
     _started_at: float = attrs.Factory(trio.current_time)
     _output_at: float = attrs.Factory(trio.current_time)
     _look_late_at: float | None = None  # a look waits for the emulator, but not longer
@@ -230,8 +231,7 @@ class Session:
         ]
         if due := [seconds for seconds in waits if seconds is not None]:
             self.alarms.look_by(now + max(min(due), 0.01))
-        if decision.activity is not self._published and decision.pending is not self._published:
-            self._published = decision.activity
+        if self._published.changes(decision, now):
             self.link.mention("sidecar.activity", {"activity": decision.activity.value, "reason": decision.reason})
         if self._submitted:
             self._share_seen(view)
@@ -239,7 +239,7 @@ class Session:
 
     def _publish(self) -> None:
         reason = self._decision.reason if self._decision is not None else ""
-        self.link.mention("sidecar.activity", {"activity": self._published.value, "reason": reason})
+        self.link.mention("sidecar.activity", {"activity": self._published.activity.value, "reason": reason})
 
     # ------------------------------------------------------------------ commands of the arbiter
 
@@ -318,7 +318,7 @@ class Session:
             "name": self.name,
             "incarnation": self.incarnation,
             "pid": self.pid,
-            "activity": self._published.value,
+            "activity": self._published.activity.value,
             "attached": len(self.clients.members),
             "inside": self.people.shown_in(),
             "ledger": answers.in_hand(known, self.link.reported()),
@@ -388,5 +388,5 @@ class Session:
         self.look()
         decision, view = self._decision, self.view()
         if decision is None or view is None:
-            return answers.not_looked(self._published)
+            return answers.not_looked(self._published.activity)
         return answers.explained(self.profile, decision, view)

@@ -92,11 +92,12 @@ class Fake:
         return [(step["step"], step["reason"] or "") for step in steps]
 
     def wait(self, message_id: str, *steps: str, reason: str = "") -> None:
-        """Until one of these is its newest step."""
+        """Until one of these is its newest step; with a `reason`, until that has been one for it. Each reason is in the
+        story once, however often it comes back."""
 
         def there() -> bool:
             story = self.story(message_id)
-            return bool(story) and story[-1][0] in steps and reason in story[-1][1]
+            return bool(story) and story[-1][0] in steps and any(reason in why for step, why in story if step in steps)
 
         try:
             eventually(there, f"{' or '.join(steps)} {reason}")
