@@ -6,7 +6,7 @@ What is allowed is decided in `config`; unit files are written by `unitfile`.
 import re
 import stat
 import tomllib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
@@ -46,14 +46,9 @@ class ConfigError(CspError):
     """Configuration that cannot be used; `data["problems"]` has one `file: place: sentence` for each."""
 
     def __init__(self, problems: list[str]) -> None:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        more = f"; and {len(problems) - 1} more" if len(problems) > 1 else ""
-        super().__init__(
-            "bad-configuration",
-            f"configuration: {count}: {problems[0]}{more}",
-            "nothing was changed; correct the files and try again",
-            {"problems": problems},
-        )
+        what = problems[0] if len(problems) == 1 else f"{len(problems)} problems"
+        hint = "nothing was changed; correct the files and try again"
+        super().__init__("bad-configuration", f"configuration: {what}", hint, {"problems": problems})
 
     @property
     def problems(self) -> list[str]:
@@ -287,9 +282,14 @@ def load_readable(paths: Paths) -> Loaded:
     return Loaded(daemon, units, broken)
 
 
-def load_all(paths: Paths) -> tuple[DaemonConfig, dict[str, UnitConfig]]:
-    """Everything that is configured. Raises ConfigError with all problems of all files."""
-    loaded = load_readable(paths)
-    if loaded.broken:
-        raise ConfigError([line for lines in loaded.broken.values() for line in lines])
+def load_all(paths: Paths, also: Sequence[str] = ()) -> tuple[DaemonConfig, dict[str, UnitConfig]]:
+    """Everything that is configured. Raises ConfigError with all problems of all files; `also` has those of files that
+    others read."""
+    try:
+        loaded = load_readable(paths)
+    except ConfigError as exc:
+        raise ConfigError([*exc.problems, *also]) from exc
+    problems = [line for lines in loaded.broken.values() for line in lines]
+    if problems or also:
+        raise ConfigError([*problems, *also])
     return loaded.daemon, loaded.units

@@ -26,7 +26,7 @@ from cspd.gateway.loopguard import Limits
 from cspd.journal import about
 from cspd.logtail import Entry, LogTail
 from cspd.paths import Paths, check_agent_name
-from cspd.profiles.find import examine_profile, find_profile, profile_texts
+from cspd.profiles.find import broken_profiles, examine_profile, find_profile, profile_texts
 from cspd.profiles.profile import Hook, Keywords, Profile
 from cspd.sd import Service
 from cspd.succession import End
@@ -131,7 +131,7 @@ class Daemon:
             self.service.ready(self.standing())
 
     async def _reload(self) -> dict[str, Any]:
-        daemon, units = load_all(self.paths)
+        daemon, units = load_all(self.paths, broken_profiles(self.paths))
         for name in units:
             self._check_free(name)
         known = {name: unit.unit.config for name, unit in self.manager.units.items()}

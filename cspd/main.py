@@ -79,8 +79,9 @@ def _check(paths: Paths) -> int:
 
     let_through()  # a cspd that asks for this holds them back
     import cspd.serve  # noqa: F401  # imported to see that it can be
+    from cspd.profiles.find import broken_profiles
 
-    load_all(paths)
+    load_all(paths, broken_profiles(paths))
     return 0
 
 

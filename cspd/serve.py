@@ -6,7 +6,7 @@ import time
 
 import trio
 
-from cspd.configfile import Loaded, load_readable
+from cspd.configfile import Loaded, load_readable, toml_files
 from cspd.control.call import Services
 from cspd.control.serve import serve_control
 from cspd.daemon import Daemon, gateway_agent, guest_agent
@@ -19,6 +19,7 @@ from cspd.gateway.tokens import Tokens
 from cspd.keeper.client import KeeperClient
 from cspd.logtail import LogTail
 from cspd.paths import Paths
+from cspd.profiles.find import find_profile
 from cspd.sd import Service
 from cspd.signals import ENDING, HEEDED, heeded, let_through
 from cspd.succession import ControlSocket, End, Inherited
@@ -58,6 +59,8 @@ async def _serve_once(
     for problems in loaded.broken.values():
         for line in problems:
             log.error("%s: left out", line)
+    for path in toml_files(paths.profiles_dir):
+        find_profile(path.stem, paths)  # says what is wrong with it
     hub = Hub()
     async with open_history(paths.history_db, on_commit=hub.committed, damaged=damaged) as history:
         if history.quarantined:
@@ -188,5 +191,7 @@ async def _wait_signals(daemon: Daemon) -> None:
                 await daemon.reload()
                 log.info("configuration read again")
             except CspError as exc:
-                log.error("reload: %s: nothing was changed", exc)
+                for problem in exc.data.get("problems") or [exc.sentence]:
+                    log.error("reload: %s", problem)
+                log.error("reload: nothing was changed")
         log.info("%s: ending", number.name)

@@ -108,7 +108,7 @@ def test_all_problems_of_all_files_are_reported_at_once(paths: Paths) -> None:
     assert "(at line 2, column 7)" in syntax[0]
     assert caught.value.code == "bad-configuration"
     assert caught.value.exit_status == 1
-    assert caught.value.sentence.startswith("configuration: 14 problems: cspd.toml: gateway.listen")
+    assert caught.value.sentence == "configuration: 14 problems"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Finds profiles: the person's own files win over the shipped ones of the same name.
 
-What stands in them is `read`'s to judge. A broken one is said in the log, and the default rules are used instead.
+What stands in them is `read`'s to judge. A broken one is said in the log, once, and the default rules are used instead.
 """
 
 import logging
@@ -31,19 +31,45 @@ def _shipped() -> Mapping[str, str]:
 
 def _texts_in(folder: Path) -> dict[str, str]:
     texts = {}
-    for path in sorted(folder.glob("*.toml")) if folder.is_dir() else []:
+    for path in _files(folder):
         try:
             texts[path.stem] = path.read_text()
         except (OSError, UnicodeDecodeError) as exc:
-            log.error("%s: %s", path, exc)
+            _complain(f"{path}: {exc}")
     return texts
+
+
+def _files(folder: Path) -> list[Path]:
+    """Without hidden ones, which are editors' own."""
+    found = folder.glob("*.toml") if folder.is_dir() else []
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+def broken_profiles(paths: Paths) -> list[str]:
+    """What is wrong with the person's own profiles; each is a line."""
+    problems: list[str] = []
+    texts = profile_texts(paths)
+    for path in _files(paths.profiles_dir):
+        try:
+            _read(path.stem, tuple({**texts, path.stem: path.read_text()}.items()))
+        except CspError as exc:
+            problems += exc.data.get("problems") or [exc.sentence]
+        except (OSError, UnicodeDecodeError) as exc:
+            problems.append(f"{path.name}: cannot be read: {exc}")
+    return [f"{paths.profiles_dir.name}/{problem}" for problem in dict.fromkeys(problems)]
 
 
 def find_profile(name: str, paths: Paths) -> Profile:
     profile, problem = examine_profile(name, paths)
     if problem:
-        log.error("%s", problem)
+        _complain(problem)
     return profile
+
+
+@lru_cache(maxsize=256)
+def _complain(problem: str) -> None:
+    """Once: a profile is asked for at each start of an agent, and by several parts of cspd."""
+    log.error("%s", problem)
 
 
 def examine_profile(name: str, paths: Paths) -> tuple[Profile, str]:

@@ -45,6 +45,8 @@ def read_profile(name: str, texts: Mapping[str, str]) -> Profile:
 def _read(name: str, texts: Mapping[str, str], path: tuple[str, ...]) -> Profile:
     if name in path:
         raise _bad([f"{path[-1]}.toml: extends: {name!r} extends itself by way of {' -> '.join((*path, name))}"])
+    if name not in texts and path:
+        raise _bad([f"{path[-1]}.toml: extends: got {name!r}, no profile{hint(name, texts)}"])
     if name not in texts:
         raise CspError("no-such-profile", f"profile: {name!r}: not known", nearest(name, texts))
     try:

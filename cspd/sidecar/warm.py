@@ -8,7 +8,7 @@ import gc
 
 import cspd.sidecar.main  # noqa: F401  # all that a sidecar imports
 from cspd.paths import Paths
-from cspd.profiles.find import find_profile, profile_texts
+from cspd.profiles.find import examine_profile, profile_texts
 from cspd.sidecar.rehearsal import rehearse
 from cspd.sidecar.repaint import repaint
 from cspd.sidecar.terminal import Terminal
@@ -26,7 +26,7 @@ def warm_up(paths: Paths) -> None:
     first.close()
     again.close()
     for name in profile_texts(paths):
-        find_profile(name, paths)
+        examine_profile(name, paths)  # of a broken one those speak that it is for
     rehearse(paths)
     gc.collect()
     gc.freeze()  # the collector would otherwise write into shared pages
