@@ -18,7 +18,7 @@ from cspd.wire.version import PROTOCOL
 
 TYPE_CHECKING = False  # a name that type checkers know; importing it from typing costs some milliseconds
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
     from typing import Any
 
@@ -97,6 +97,19 @@ class Client:
         if answer.error is not None:
             raise rpc.error_from(answer.error)
         return answer.result
+
+    def each(self, method: str, several: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[CspError]]:
+        """All calls at once, so that slow ones do not add up: -> results, and what the others were refused with."""
+        done: list[Any] = []
+        refused: list[CspError] = []
+        for one in [self.post(method, params) for params in several]:
+            try:
+                done.append(self.reply(one, None))
+            except CspError as refusal:
+                if refusal.code == "unreachable":
+                    raise
+                refused.append(refusal)
+        return done, refused
 
     def events(self, until: float | None = None) -> Iterator[dict[str, Any]]:
         """Events in order, after `events.subscribe`; raises `unreachable` when the connection ends.

@@ -44,7 +44,7 @@ VERBS: dict[str, tuple[str, str, str, str]] = {
         " [--start] [--no-start] -- COMMAND...",
         "write an agent's unit file, load it and start it",
     ),
-    "remove": ("unitfiles", "remove", "NAME", "stop an agent and delete its unit file"),
+    "remove": ("unitfiles", "remove", "NAME...", "stop agents and delete their unit files"),
     "cat": ("unitfiles", "cat", "NAME", "print an agent's unit file"),
     "edit": ("unitfiles", "edit", "NAME", "change an agent's unit file in $VISUAL or $EDITOR"),
     "enable": ("unitfiles", "enable", "NAME...", "start the agent whenever cspd starts"),

@@ -125,16 +125,19 @@ def _warn_unless_found(program: str, directory: str) -> None:
 
 
 def remove(call: Call) -> int:
-    """The history keeps what the agent has said, and its recordings stay."""
-    name = call.words[0]
+    """The history keeps what an agent has said, and its recordings stay."""
+    from cspctl.units import raise_all
+
+    names = list(dict.fromkeys(call.words))
     cspd = reach(call.socket)
     if cspd is None:
-        path = _existing(name)
-        path.unlink()
-        say(f"{name}: removed {path}; cspd is not running")
+        for path in [_existing(name) for name in names]:
+            path.unlink()
+            say(f"{path.stem}: removed {path}; cspd is not running")
         return 0
     with cspd:
-        cspd.call("agent.remove", {"name": name}, None)
+        _, problems = cspd.each("agent.remove", [{"name": name} for name in names])
+    raise_all(problems)
     return 0
 
 

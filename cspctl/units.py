@@ -15,7 +15,6 @@ from cspd.errors import NOT_ACTIVE, CspError, nearest
 
 TYPE_CHECKING = False  # a name that type checkers know; importing it from typing costs some milliseconds
 if TYPE_CHECKING:
-    from typing import Any
 
     from cspctl.main import Call
 
@@ -98,30 +97,25 @@ def restart(call: Call) -> int:
 
 
 def _for_each(call: Call, method: str) -> int:
-    """All agents at once, so that slow stops do not add up; the first problem decides the exit status."""
     wait = not call.flag("no-wait")
-    done: list[Any] = []
-    problems: list[CspError] = []  # the first one is raised at the end
     with call.connect() as cspd:
-        asked = [cspd.post(method, {"name": name, "wait": wait}) for name in call.words]
-        for one in asked:
-            try:
-                done.append(cspd.reply(one, None))
-            except CspError as refusal:
-                if refusal.code == "unreachable":
-                    raise
-                problems.append(refusal)
+        done, problems = cspd.each(method, [{"name": name, "wait": wait} for name in call.words])
     if call.json:
         print_json(done)
     for agent in done:
         say(output.standing(agent))
+    raise_all(problems)
+    return 0
+
+
+def raise_all(problems: list[CspError]) -> None:
+    """The first of them, which decides the exit status; the others are said before."""
     for problem in problems[1:]:
         from cspctl.main import report
 
         report(problem)
     if problems:
         raise problems[0]
-    return 0
 
 
 def kill(call: Call) -> int:

@@ -112,6 +112,19 @@ def test_removing_is_cspds_work_while_it_runs(cspd: Any, existing: Path) -> None
     assert cspd.asked == [("agent.remove", {"name": "alpha"})]
 
 
+def test_several_are_removed_at_once_and_every_refusal_is_said(cspd: Any, capsys: Capture) -> None:
+    cspd.answers["agent.remove"] = CspError("no-such-agent", "agent: not known")
+    assert main(["remove", "alpha", "beta"]) == NO_SUCH
+    assert cspd.asked == [("agent.remove", {"name": "alpha"}), ("agent.remove", {"name": "beta"})]
+    assert capsys.readouterr().err.count("agent: not known") == 2
+
+
+def test_of_several_files_none_is_deleted_when_one_is_not_there(existing: Path, capsys: Capture) -> None:
+    assert main(["remove", "alpha", "nobody"]) == NO_SUCH
+    assert existing.exists()
+    assert "nobody" in capsys.readouterr().err
+
+
 def test_removing_without_cspd_deletes_the_file(existing: Path) -> None:
     assert main(["remove", "alpha"]) == 0
     assert not existing.exists()
