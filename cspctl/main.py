@@ -87,7 +87,7 @@ VERBS: dict[str, tuple[str, str, str, str]] = {
     "history": (
         "rooms",
         "history",
-        "[--room R] [-n|--lines N] [--since CURSOR] [--from A] [--to B] [--grep TEXT]",
+        "[--room R] [-n|--lines N] [--since CURSOR] [--from A] [--to B] [--grep TEXT] [--ids]",
         "the past of a room",
     ),
     "watch": ("rooms", "watch", "[--room R] [--since CURSOR]", "follow messages, steps and states live"),

@@ -156,9 +156,12 @@ def addressees(to: object) -> str:
     return ", ".join(safe(str(name)) for name in to) if isinstance(to, list) else safe(str(to))
 
 
-def message_text(message: Mapping[str, Any], *, colour: bool = False, now: float | None = None) -> str:
-    """`12:03:04 alpha → beta: text`, further lines indented."""
-    return f"{paint(clock(message['ts'], now), 'dim', colour)} {spoken(message, colour=colour)}"
+def message_text(
+    message: Mapping[str, Any], *, ids: bool = False, colour: bool = False, now: float | None = None
+) -> str:
+    """`12:03:04 alpha → beta: text`, further lines indented; with `ids` the message's own behind the time."""
+    when = f"{clock(message['ts'], now)} {safe(message['message_id'])}" if ids else clock(message["ts"], now)
+    return f"{paint(when, 'dim', colour)} {spoken(message, colour=colour)}"
 
 
 def spoken(message: Mapping[str, Any], *, colour: bool = False) -> str:

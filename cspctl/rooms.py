@@ -107,7 +107,7 @@ def _reached(step: str, wanted: str) -> bool:
 def history(call: Call) -> int:
     """The last 50 messages, or -n; with --since CURSOR everything after it. --json prints a message a line.
 
-    --grep finds TEXT anywhere in the content, in upper or lower case.
+    --grep finds TEXT anywhere in the content, in upper or lower case. --ids shows what `message` and --reply-to want.
     """
     lines = call.number("lines")
     since = call.number("since")
@@ -134,7 +134,7 @@ def history(call: Call) -> int:
 
 def _print_messages(call: Call, messages: list[dict[str, Any]], colour: bool) -> None:
     for message in messages:
-        print_json(message) if call.json else print(output.message_text(message, colour=colour))
+        print_json(message) if call.json else print(output.message_text(message, ids=call.flag("ids"), colour=colour))
 
 
 def watch(call: Call) -> int:

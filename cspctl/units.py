@@ -15,7 +15,6 @@ from cspd.errors import NOT_ACTIVE, CspError, nearest
 
 TYPE_CHECKING = False  # a name that type checkers know; importing it from typing costs some milliseconds
 if TYPE_CHECKING:
-
     from cspctl.main import Call
 
 ASK_SEC = 2.0  # attach cannot show anything while it asks

@@ -164,7 +164,7 @@ class Hub:
         """
         check_content(content)
         route = self.rooms.route(sender, to, room)
-        addressed = to if isinstance(to, str) else tuple(to)
+        addressed = to if isinstance(to, str) else tuple(dict.fromkeys(to))
         message = said_now(route.room, sender, addressed, content, meta or {}, message_id=message_id)
         said = self.moderator.stamped(message, reply_to)
 

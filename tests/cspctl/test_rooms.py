@@ -127,6 +127,15 @@ def test_history_passes_its_filters_and_prints_a_line_a_message(cspd: Any, make_
     ]
 
 
+def test_history_shows_the_ids_that_other_verbs_ask_for(cspd: Any, make_message: Make, capsys: Capture) -> None:
+    message = make_message(content="one")
+    cspd.answers["chat.history"] = {"messages": [message]}
+    assert main(["history"]) == 0
+    assert message["message_id"] not in capsys.readouterr().out
+    assert main(["history", "--ids"]) == 0
+    assert f" {message['message_id']} " in capsys.readouterr().out
+
+
 def test_history_as_json_is_a_line_a_message(cspd: Any, make_message: Make, capsys: Capture) -> None:
     messages = [make_message(content="a\nb"), make_message(seq=8)]
     cspd.answers["chat.history"] = {"messages": messages}
