@@ -117,7 +117,7 @@ class Daemon:
 
     def standing(self) -> str:
         """One line for `systemctl status`."""
-        states = [supervised.unit.state for supervised in self.manager.units.values()]
+        states = [supervised.standing[0] for supervised in self.manager.units.values()]
         counts = [f"{states.count(state)} {state.value}" for state in State if state in states]
         return f"agents: {', '.join(counts) or 'none'}"
 

@@ -49,13 +49,14 @@ def guest_json(hub: Hub, guest: Guest) -> dict[str, Any]:
 def unit_json(hub: Hub, supervised: Supervised) -> dict[str, Any]:
     unit, name = supervised.unit, supervised.name
     link = hub.links.get(name)
-    alive = unit.state in (State.RUNNING, State.STOPPING)
+    state, reason = supervised.standing
+    alive = state in (State.RUNNING, State.STOPPING)
     inbox = hub.inboxes.get(name)
     return {
         "name": name,
-        "state": unit.state.value,
+        "state": state.value,
         "activity": (link.activity if link else "starting") if alive else None,
-        "pid": unit.pid,
+        "pid": unit.pid if supervised.farewell is None or alive else None,
         "uptime_sec": round(trio.current_time() - unit.started_at, 3) if unit.started_at is not None else None,
         "restarts": unit.restarts,
         "queued": len(inbox) if inbox is not None else 0,
@@ -63,7 +64,7 @@ def unit_json(hub: Hub, supervised: Supervised) -> dict[str, Any]:
         "room": unit.config.room,
         "profile": unit.config.profile,
         "command": list(unit.config.command),
-        "reason": unit.reason,
+        "reason": reason,
         "want": unit.want.value,
         "sidecar": {"pid": supervised.sidecar_pid} if supervised.sidecar_pid else None,
         "paused": name in hub.paused,

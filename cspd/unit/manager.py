@@ -222,10 +222,21 @@ class Manager:
     def ending(self) -> None:
         """The keeper stops all agents now: no end of one is a reason to start it again."""
         self._ending = True
+        for supervised in self.units.values():
+            if supervised.unit.state in (State.RUNNING, State.STOPPING):
+                supervised.farewell = (State.STOPPING, "cspd is ending")
+                supervised.notify()
+
+    def _ended_with_us(self, event: dict[str, Any]) -> None:
+        supervised = self.units.get(event["name"])
+        if event["event"] == "agent-exited" and supervised is not None:
+            how = ExitStatus.from_plain(event["exited"]).text
+            supervised.farewell = (State.INACTIVE, f"stopped: {how}")
+            supervised.notify()
 
     def keeper_event(self, event: dict[str, Any]) -> None:
         if self._ending:
-            return
+            return self._ended_with_us(event)
         name = event["name"]
         supervised = self.units.get(name)
         match event["event"]:
@@ -288,17 +299,23 @@ class Manager:
     # ------------------------------------------------------------------ what people ask
 
     async def start(self, name: str, *, wait: bool = True) -> None:
-        """Raises CspError("start-failed") when it is known not to run."""
-        supervised = self.get(name)
+        """Raises CspError("start-failed") when it is known not to run, "stopping" when cspd is ending."""
+        supervised = self._to_start(name)
         await supervised.feed(StartAsked(trio.current_time())).wait()
         if wait:
             await self._wait_up(supervised)
 
     async def restart(self, name: str, *, wait: bool = True) -> None:
-        supervised = self.get(name)
+        """Raises what `start` does."""
+        supervised = self._to_start(name)
         await supervised.feed(RestartAsked(trio.current_time())).wait()
         if wait:
             await self._wait_up(supervised)
+
+    def _to_start(self, name: str) -> Supervised:
+        if self._ending:
+            raise CspError("stopping", f"agent: {name}: cspd is ending: nothing is started", "start cspd again")
+        return self.get(name)
 
     async def _wait_up(self, supervised: Supervised) -> None:
         await supervised.wait_until(supervised.settled)

@@ -58,6 +58,7 @@ class Supervised:
     ended: int = 0  # the last incarnation whose end was said to the unit
     spawned_in: int = 0  # the life of the keeper that started the last one
     begun: bool = False  # its task reads the inbox
+    farewell: tuple[State, str] | None = None  # while cspd ends and the keeper stops all: the unit hears no more
     _send: trio.MemorySendChannel[Asked] = attrs.field(init=False)
     _receive: trio.MemoryReceiveChannel[Asked] = attrs.field(init=False)
     _news: trio.Event = attrs.Factory(trio.Event)
@@ -179,6 +180,11 @@ class Supervised:
 
     async def _signal(self, number: int, to: str) -> None:
         await self.keeper.tell("signal", name=self.name, signal=number, to=to)
+
+    @property
+    def standing(self) -> tuple[State, str]:
+        """State and reason, as people see it."""
+        return self.farewell or (self.unit.state, self.unit.reason)
 
     def settled(self) -> bool:
         """It is neither on its way up nor down."""

@@ -148,3 +148,27 @@ def test_the_age_of_an_agent_does_not_follow_a_clock_that_is_set(
     monkeypatch.setattr(time, "time", lambda: now + jump_sec)
     assert 5.0 <= _age(record) < 60.0
     assert _age({"started_ts": now}) >= 0.0, "of an older keeper there is only the wall clock"
+
+
+async def test_while_cspd_ends_people_see_what_becomes_of_each_agent(autojump_clock: trio.testing.MockClock) -> None:
+    keeper = FakeKeeper()
+    always = Restart(policy="always", delay_sec=0.0)
+    async with cspd(keeper, config(autostart=True, restart=always), config("carol")) as manager:
+        bob, carol = manager.units["bob"], manager.units["carol"]
+        manager.ending()
+        assert bob.standing == (State.STOPPING, "cspd is ending")
+        assert carol.standing[0] is State.INACTIVE
+        keeper.ends("bob", signal=15)
+        await settle()
+        assert bob.standing == (State.INACTIVE, "stopped: killed by SIGTERM")
+        assert keeper.agents["bob"]["incarnation"] == 1, "it is not started again"
+
+
+@pytest.mark.parametrize("verb", ["start", "restart"])
+async def test_while_cspd_ends_nothing_is_started(autojump_clock: trio.testing.MockClock, verb: str) -> None:
+    keeper = FakeKeeper()
+    async with cspd(keeper, config()) as manager:
+        manager.ending()
+        with pytest.raises(CspError, match="cspd is ending"):
+            await getattr(manager, verb)("bob")
+        assert keeper.agents == {}
