@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cspctl.main import Call
 
 ASK_SEC = 1.0  # somebody waits at a prompt
+MESSAGES_SHOWN = 20
 
 BASH = """\
 _cspctl() {
@@ -103,6 +104,8 @@ def names_of(call: Call, words: Sequence[str]) -> Callable[[str], list[str]]:
                 return _rooms(call)
             case "P":
                 return _profiles()
+            case "ID":
+                return _messages(call)
             case "VERB":
                 return list(VERBS)
             case _:
@@ -114,10 +117,15 @@ def names_of(call: Call, words: Sequence[str]) -> Callable[[str], list[str]]:
 def _fixed() -> dict[str, Iterable[str]]:
     from signal import Signals
 
-    from cspctl.rooms import LADDER
+    from cspctl.panes import LAYOUTS
+    from cspctl.rooms import ACTIONS, LADDER
     from cspctl.units import WAIT_FOR
 
     return {
+        "ACTION": ACTIONS,
+        "LAYOUT": LAYOUTS,
+        "MODE": ("freeform", "turns"),
+        "list|revoke": ("list", "revoke"),
         "POLICY": ("no", "on-success", "on-failure", "on-abnormal", "always"),
         "SIG": (signal.name for signal in Signals),
         "STATE": WAIT_FOR,
@@ -138,6 +146,15 @@ def _rooms(call: Call) -> list[str]:
         return [room["room"] for room in call.ask("room.list", {}, ASK_SEC)]
     except CspError:
         return ["lobby"]
+
+
+def _messages(call: Call) -> list[str]:
+    """The last ones."""
+    try:
+        found = call.ask("chat.history", {"limit": MESSAGES_SHOWN}, ASK_SEC)["messages"]
+    except CspError:
+        return []
+    return [message["message_id"] for message in reversed(found)]
 
 
 def _profiles() -> list[str]:
@@ -224,7 +241,7 @@ def _positional(
     placeholder = words[min(len(given), len(words) - 1)]
     if verb == "add":
         return []  # a new name is the person's to find
-    found = names("R" if verb == "room" else placeholder)
+    found = names("R" if verb == "room" and not given else placeholder)
     return [(name, "") for name in found if name.startswith(current) and name not in given]
 
 
