@@ -5,6 +5,7 @@ cspd decides who is meant and what becomes of a message; here words become calls
 
 from __future__ import annotations
 
+import os
 import sys
 
 from cspctl import output
@@ -62,20 +63,25 @@ def _envelope(call: Call) -> dict[str, Any]:
 
 
 def _content(call: Call) -> str:
-    text = " ".join(call.words) if call.words and call.words != ["-"] else _from_stdin()
+    given = call.words and call.words != ["-"]
+    text = _text(os.fsencode(" ".join(call.words)) if given else _from_stdin())
     if not text.strip():
         raise CspError("usage", "message: empty: nothing to send", "cspctl send --to NAME MESSAGE")
     return text
 
 
-def _from_stdin() -> str:
+def _from_stdin() -> bytes:
     if sys.stdin.isatty():
         say("type the message; Ctrl-D on an empty line sends it, Ctrl-C does not")
     data = sys.stdin.buffer.read(CONTENT_MAX + 2)
     if len(data.rstrip(b"\n")) > CONTENT_MAX:
         raise CspError("too-large", f"message: more than {CONTENT_MAX} bytes", "put it in a file and send its path")
+    return data.rstrip(b"\n")
+
+
+def _text(data: bytes) -> str:
     try:
-        return data.decode().rstrip("\n")
+        return data.decode()
     except UnicodeDecodeError as exc:
         raise CspError(
             "not-text", f"message: byte {exc.start}: not UTF-8", "send text; for other data send a path"

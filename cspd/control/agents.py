@@ -171,7 +171,8 @@ def agent_wait(services: Services, caller: Caller, params: Params) -> Any:
         now = agent_json(services.hub, member)
         if scope.cancelled_caught:
             is_now = ", ".join(filter(None, (now["state"], now["activity"])))
-            raise CspError("timed-out", f"agent: {member.name}: not {wanted} within {timeout_sec:g} s: it is {is_now}")
+            why = f"agent: {member.name}: not {wanted} within {timeout_sec:g} s: it is {is_now}"
+            raise CspError("timed-out", why, f"cspctl status {member.name} says why")
         return now
 
     return answer()

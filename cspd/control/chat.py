@@ -58,7 +58,8 @@ def chat_wait(services: Services, caller: Caller, params: Params) -> Any:
             return {"message_id": message_id, "deliveries": await services.hub.wait_step(message_id, step)}
         deliveries = (await services.hub.store.message(message_id))[1].values()
         now = ", ".join(f"{d.agent} {d.step}" + (f" ({d.reason})" if d.reason else "") for d in deliveries)
-        raise CspError("timed-out", f"message: {message_id}: not {step} within {timeout_sec:g} s: {now}")
+        why = f"message: {message_id}: not {step} within {timeout_sec:g} s: {now}"
+        raise CspError("timed-out", why, f"cspctl message {message_id} shows each step")
 
     return answer()
 

@@ -50,6 +50,12 @@ def test_without_a_message_stdin_is_sent_without_its_last_newlines(
     assert accepting.params("chat.message")["content"] == "größe\n  two"
 
 
+def test_words_that_are_no_text_are_refused_and_not_changed(accepting: Any, capsys: Capture) -> None:
+    assert main(["send", "--to", "beta", "caf\udce9", "au lait"]) == FAILED
+    assert "message: byte 3: not UTF-8" in capsys.readouterr().err
+    assert accepting.asked == []
+
+
 @pytest.mark.parametrize(
     ("data", "problem", "status"),
     [
