@@ -35,7 +35,7 @@ class Who:
         if name in self._running()[0].values():
             return answer  # it is known: this is an orphan of it
         member = self.services.find(name)
-        if member is None:
+        if member is None or not member.coming:
             return answer
         with trio.move_on_after(INTRODUCTION_SEC):
             await member.wait_until(lambda: isinstance(self.ask(), Identity))

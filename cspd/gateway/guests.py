@@ -38,6 +38,11 @@ class Guest:
     def name(self) -> str:
         return self.record.name
 
+    @property
+    def coming(self) -> bool:
+        """Without a link: that is its sidecar's to make, at any moment."""
+        return True
+
     async def wait_until(self, condition: Callable[[], bool]) -> None:
         """Until `condition` holds; it is asked again after each change of this guest."""
         while not condition():

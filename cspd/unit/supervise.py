@@ -186,6 +186,11 @@ class Supervised:
         """State and reason, as people see it."""
         return self.farewell or (self.unit.state, self.unit.reason)
 
+    @property
+    def coming(self) -> bool:
+        """It may run already, and nobody here knows its process yet."""
+        return not self.begun or self.unit.state is State.STARTING
+
     def settled(self) -> bool:
         """It is neither on its way up nor down."""
         return self.unit.state not in (State.STARTING, State.STOPPING)

@@ -36,8 +36,8 @@ class Room:
     def ancestry(self, control_socket: Path) -> list[Process]:
         return self.ancestry_now
 
-    def find(self, name: str) -> Guest | None:
-        return self.guest if name == "alice" else None
+    def find(self, name: str) -> Any:
+        return {"alice": self.guest, "stopped": SimpleNamespace(coming=False)}.get(name)
 
     def who(self) -> Who:
         services = SimpleNamespace(
@@ -98,6 +98,10 @@ def of_nobody(room: Room) -> None:
     room.ancestry_now = [Process(PROGRAM, PROGRAM, True, "removed"), Process(1, 1)]
 
 
+def of_a_stopped_agent(room: Room) -> None:
+    room.ancestry_now = [Process(PROGRAM, PROGRAM, True, "stopped"), Process(1, 1)]
+
+
 def unmarked(room: Room) -> None:
     room.ancestry_now = [Process(PROGRAM, PROGRAM), Process(50, 50), Process(1, 1)]
 
@@ -107,7 +111,7 @@ def ended(room: Room) -> None:
 
 
 @pytest.mark.virtual_time
-@pytest.mark.parametrize("what", [orphan, of_nobody, unmarked, ended])
+@pytest.mark.parametrize("what", [orphan, of_nobody, of_a_stopped_agent, unmarked, ended])
 async def test_who_cannot_become_known_is_refused_at_once(
     autojump_clock: trio.testing.MockClock, what: Callable[[Room], None]
 ) -> None:

@@ -150,6 +150,22 @@ def test_the_age_of_an_agent_does_not_follow_a_clock_that_is_set(
     assert _age({"started_ts": now}) >= 0.0, "of an older keeper there is only the wall clock"
 
 
+async def test_an_agent_is_coming_until_the_keeper_has_said_what_became_of_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    keeper = FakeKeeper()
+    async with cspd(keeper, config(), config("carol"), awaited=("carol",)) as manager:
+        bob, carol = manager.units["bob"], manager.units["carol"]
+        assert (bob.coming, carol.coming) == (False, True)
+        keeper.gate = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(manager.start, "bob")
+            await settle()
+            assert bob.coming
+            keeper.gate.set()
+        assert not bob.coming
+
+
 async def test_while_cspd_ends_people_see_what_becomes_of_each_agent(autojump_clock: trio.testing.MockClock) -> None:
     keeper = FakeKeeper()
     always = Restart(policy="always", delay_sec=0.0)
