@@ -142,6 +142,9 @@ class Daemon:
             if known.get(name) != config:
                 await self._load(config)
         removed = sorted(set(known) - set(units))
+        async with trio.open_nursery() as nursery:  # slow ends do not add up
+            for name in removed:
+                nursery.start_soon(self._stop, name)
         for name in removed:
             await self.manager.remove(name)
             self._forget(name)
@@ -151,6 +154,12 @@ class Daemon:
             "removed": removed,
             "settings": settings,
         }
+
+    async def _stop(self, name: str) -> None:
+        try:
+            await self.manager.stop(name)
+        except CspError as exc:
+            log.info("%s", exc)  # `remove` tries it again, and says what it wants
 
     def take(self, config: DaemonConfig) -> None:
         self.config = config

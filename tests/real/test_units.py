@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,26 @@ def test_reload_takes_new_files_in_and_lets_running_agents_go_on(instance: Insta
     assert agents["a"]["pid"] == pid
     assert agents["a"]["room"] == "attic"
     assert "b" in agents
+
+
+def test_agents_whose_files_have_gone_are_stopped_together(instance: Instance) -> None:
+    """Each ends only when it is let, so that one after the other would be for ever."""
+    linger = f"while [ ! -e {instance.root}/go ]; do sleep 0.05; done"
+    program = f'trap "touch {instance.root}/$CSP_AGENT" TERM; echo set; {linger}'
+    for name in ("a", "b"):
+        instance.add(name, "sh", "-c", program, options=("--restart", "no"))
+        path = instance.unit_file(name)
+        path.write_text(f"{path.read_text()}\n[stop]\nsignal = 'SIGTERM'\ntimeout_sec = 60\n")
+    instance.ctl("reload")
+    for name in ("a", "b"):
+        instance.wait_screen(name, "set")
+        instance.unit_file(name).unlink()
+    with ThreadPoolExecutor(1) as beside:
+        done = beside.submit(instance.ctl, "reload")
+        eventually(lambda: (instance.root / "a").exists() and (instance.root / "b").exists(), "both are asked to end")
+        (instance.root / "go").touch()
+        assert "removed: a, b" in done.result().stderr
+    assert instance.call("agent.list") == []
 
 
 def test_a_second_cspd_is_refused_and_the_first_goes_on(instance: Instance) -> None:
