@@ -56,7 +56,7 @@ def unit_json(hub: Hub, supervised: Supervised) -> dict[str, Any]:
         "name": name,
         "state": state.value,
         "activity": (link.activity if link else "starting") if alive else None,
-        "pid": unit.pid if supervised.farewell is None or alive else None,
+        "pid": unit.pid if alive or not supervised.last_words else None,
         "uptime_sec": round(trio.current_time() - unit.started_at, 3) if unit.started_at is not None else None,
         "restarts": unit.restarts,
         "queued": len(inbox) if inbox is not None else 0,

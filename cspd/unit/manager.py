@@ -167,7 +167,12 @@ class Manager:
             return []  # said already, as an event or as part of a list
         supervised.ended = record["incarnation"]
         supervised.last_exit = record["exited"]
-        return [Exited(ExitStatus.from_plain(record["exited"]), trio.current_time())]
+        status = ExitStatus.from_plain(record["exited"])
+        if supervised.ending:  # no end is a reason to start it again
+            supervised.last_words = status.text
+            supervised.notify()
+            return []
+        return [Exited(status, trio.current_time())]
 
     async def _stop_strangers(self) -> None:
         """Agents that the keeper holds although their unit file has gone meanwhile. One with errors has not gone."""
@@ -220,23 +225,13 @@ class Manager:
             await self.keeper.wait_up()
 
     def ending(self) -> None:
-        """The keeper stops all agents now: no end of one is a reason to start it again."""
+        """The keeper stops all agents now."""
         self._ending = True
         for supervised in self.units.values():
-            if supervised.unit.state in (State.RUNNING, State.STOPPING):
-                supervised.farewell = (State.STOPPING, "cspd is ending")
-                supervised.notify()
-
-    def _ended_with_us(self, event: dict[str, Any]) -> None:
-        supervised = self.units.get(event["name"])
-        if event["event"] == "agent-exited" and supervised is not None:
-            how = ExitStatus.from_plain(event["exited"]).text
-            supervised.farewell = (State.INACTIVE, f"stopped: {how}")
+            supervised.ending = True
             supervised.notify()
 
     def keeper_event(self, event: dict[str, Any]) -> None:
-        if self._ending:
-            return self._ended_with_us(event)
         name = event["name"]
         supervised = self.units.get(name)
         match event["event"]:
@@ -319,18 +314,19 @@ class Manager:
 
     async def _wait_up(self, supervised: Supervised) -> None:
         await supervised.wait_until(supervised.settled)
-        unit = supervised.unit
-        if unit.state is not State.RUNNING:
-            again = ", it is tried again" if unit.state is State.BACKOFF else ""
+        state, reason = supervised.standing
+        if state is not State.RUNNING:
+            again = ", it is tried again" if state is State.BACKOFF else ""
             raise CspError(
                 "start-failed",
-                f"agent: {supervised.name}: {unit.reason or unit.state.value}{again}",
+                f"agent: {supervised.name}: {reason or state.value}{again}",
                 f"cspctl status {supervised.name}",
             )
 
     async def stop(self, name: str, *, wait: bool = True) -> None:
         supervised = self.get(name)
-        await supervised.feed(StopAsked(trio.current_time())).wait()
+        if not supervised.ending:  # else the keeper does it
+            await supervised.feed(StopAsked(trio.current_time())).wait()
         if wait:
             await supervised.wait_until(supervised.settled)
 
@@ -356,7 +352,7 @@ class Manager:
         """Stop it, and forget it; its file is the caller's."""
         supervised = self.get(name)
         await self.stop(name)
-        while supervised.unit.state not in (State.INACTIVE, State.FAILED):
+        while supervised.standing[0] not in (State.INACTIVE, State.FAILED):
             await self.stop(name)  # it was started meanwhile
         if self.units.get(name) is not supervised:
             return  # somebody else was quicker

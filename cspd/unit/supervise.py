@@ -58,7 +58,8 @@ class Supervised:
     ended: int = 0  # the last incarnation whose end was said to the unit
     spawned_in: int = 0  # the life of the keeper that started the last one
     begun: bool = False  # its task reads the inbox
-    farewell: tuple[State, str] | None = None  # while cspd ends and the keeper stops all: the unit hears no more
+    ending: bool = False  # cspd ends, and the keeper stops all: the unit hears no more of its agent
+    last_words: str = ""  # how the agent has ended meanwhile
     _send: trio.MemorySendChannel[Asked] = attrs.field(init=False)
     _receive: trio.MemoryReceiveChannel[Asked] = attrs.field(init=False)
     _news: trio.Event = attrs.Factory(trio.Event)
@@ -184,7 +185,13 @@ class Supervised:
     @property
     def standing(self) -> tuple[State, str]:
         """State and reason, as people see it."""
-        return self.farewell or (self.unit.state, self.unit.reason)
+        if self.ending and self.last_words:
+            return State.INACTIVE, f"stopped: {self.last_words}"
+        if self.ending and self.unit.state in (State.RUNNING, State.STOPPING):
+            return State.STOPPING, "cspd is ending"
+        if self.ending and self.unit.state is State.BACKOFF:
+            return State.INACTIVE, "cspd is ending"
+        return self.unit.state, self.unit.reason
 
     @property
     def coming(self) -> bool:
@@ -193,4 +200,4 @@ class Supervised:
 
     def settled(self) -> bool:
         """It is neither on its way up nor down."""
-        return self.unit.state not in (State.STARTING, State.STOPPING)
+        return self.standing[0] not in (State.STARTING, State.STOPPING)

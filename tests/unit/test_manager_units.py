@@ -188,3 +188,55 @@ async def test_while_cspd_ends_nothing_is_started(autojump_clock: trio.testing.M
         with pytest.raises(CspError, match="cspd is ending"):
             await getattr(manager, verb)("bob")
         assert keeper.agents == {}
+
+
+@pytest.mark.parametrize("verb", ["stop", "remove"])
+async def test_who_stops_or_removes_an_agent_while_cspd_ends_is_answered(
+    autojump_clock: trio.testing.MockClock, verb: str
+) -> None:
+    keeper = FakeKeeper()
+    async with cspd(keeper, config(autostart=True)) as manager, trio.open_nursery() as nursery:
+        manager.ending()
+        done = trio.Event()
+
+        async def ask() -> None:
+            await getattr(manager, verb)("bob")
+            done.set()
+
+        nursery.start_soon(ask)
+        await trio.sleep(10)
+        assert not done.is_set()
+        keeper.ends("bob", signal=15)
+        await settle()
+        assert done.is_set()
+        assert keeper.signals == [], "the keeper asks it, and not we as well"
+
+
+async def test_an_agent_that_was_to_be_started_again_is_not_while_cspd_ends(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    keeper = FakeKeeper()
+    bob = config(autostart=True, restart=Restart(policy="always", delay_sec=1.0))
+    async with cspd(keeper, bob) as manager:
+        keeper.ends("bob", code=1)
+        await settle()
+        manager.ending()
+        assert manager.units["bob"].standing == (State.INACTIVE, "cspd is ending")
+
+
+async def test_a_start_that_is_under_way_when_cspd_ends_has_failed(autojump_clock: trio.testing.MockClock) -> None:
+    keeper = FakeKeeper()
+    keeper.gate = trio.Event()
+    async with cspd(keeper, config()) as manager, trio.open_nursery() as nursery:
+
+        async def start() -> None:
+            with pytest.raises(CspError, match="killed by SIGTERM"):
+                await manager.start("bob")
+
+        nursery.start_soon(start)
+        await settle()
+        manager.ending()
+        keeper.gate.set()
+        await settle()
+        assert manager.units["bob"].standing[0] is State.STOPPING
+        keeper.ends("bob", signal=15)
