@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from cspd import __version__
 from cspd.configfile import load_all, load_readable
@@ -97,7 +98,12 @@ def _supervise(paths: Paths, manager: Service, environ: Mapping[str, str], optio
         check_socket_path(socket)  # before a keeper is started, who would complain too
     make_private_dir(paths.runtime)
     make_private_dir(paths.state)
-    resumed = options.resume or str(_lock(paths))
+    resumed = options.resume or str(
+        _lock(paths.daemon_lock, f"instance: {paths.runtime}: runs already", "cspctl status")
+    )
+    # Of another instance perhaps, of which this shell does not know: two would spoil each other's history.
+    hint = "end that one, or give this one an XDG_STATE_HOME of its own"
+    _lock(paths.state_lock, f"state directory: {paths.state}: another cspd uses it", hint)
     loaded = load_readable(paths)
     # It gets ready while we import: the two take a quarter of a second each.
     begun = None if options.no_keeper or keeper_listens(paths) else start_keeper(paths)
@@ -140,16 +146,17 @@ def _leaves(group: BaseExceptionGroup[CspError]) -> list[CspError]:
     return out
 
 
-def _lock(paths: Paths) -> int:
-    """Held until the process ends, however it ends; that is the proof that one cspd lives. -> its descriptor"""
-    fd = os.open(paths.daemon_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _lock(path: Path, taken: str, hint: str) -> int:
+    """Held until the process ends, however it ends; that is the proof that one cspd lives. -> its descriptor
+
+    Raises CspError("already-running") with the sentence `taken` and who holds it.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         pid = os.read(fd, 32).decode().strip()
-        raise CspError(
-            "already-running", f"instance: {paths.runtime}: runs already, as process {pid}", "cspctl status"
-        ) from None
+        raise CspError("already-running", f"{taken}, as process {pid}", hint) from None
     os.ftruncate(fd, 0)
     os.write(fd, f"{os.getpid()}\n".encode())
     return fd

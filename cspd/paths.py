@@ -123,6 +123,11 @@ class Paths:
         return self.state / "shared-wiring" / profile
 
     @property
+    def state_lock(self) -> Path:
+        """Held by the cspd that uses this state directory."""
+        return self.state / "cspd.lock"
+
+    @property
     def history_db(self) -> Path:
         return self.state / "history.db"
 

@@ -173,6 +173,18 @@ def test_a_second_cspd_is_refused_and_the_first_goes_on(instance: Instance) -> N
     instance.ctl("list")
 
 
+def test_a_cspd_of_another_runtime_directory_does_not_share_a_history(instance: Instance) -> None:
+    (instance.root / "elsewhere").mkdir()
+    env = instance.env | {"XDG_RUNTIME_DIR": str(instance.root / "elsewhere")}
+    done = subprocess.run([sys.executable, "-m", "cspd.main"], env=env, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert instance.daemon is not None
+    assert f"another cspd uses it, as process {instance.daemon.pid}" in done.stderr
+    assert "XDG_STATE_HOME" in done.stderr
+    instance.add("a", *SLEEP)
+    instance.ctl("send", "--to", "human", "the first one goes on")
+
+
 LINGERING = 'trap "sleep 1; exit 0" TERM HUP INT; echo set; while :; do sleep 0.1; done'
 
 
