@@ -4,6 +4,7 @@ What the methods mean is left to the callers. A send that was cut short closes t
 `RpcPeer` runs on anything that carries `Lines`; `web.websocket` has another.
 """
 
+import errno
 import inspect
 import os
 import select
@@ -60,11 +61,14 @@ class PeerProcess:
     """The process that connected, as long as this is open: one that is given its pid later is never taken for it."""
 
     def __init__(self, pid: int) -> None:
+        """Raises OSError when no descriptor is free, by which to see whether it lives."""
         self.pid = pid
         self._poll = select.poll()  # not select(): there may be thousands of descriptors
         try:
             self._pidfd = os.pidfd_open(pid)
-        except OSError:
+        except OSError as exc:
+            if exc.errno in (errno.EMFILE, errno.ENFILE):
+                raise
             self._pidfd = -1
         else:
             self._poll.register(self._pidfd, select.POLLIN)
@@ -83,9 +87,12 @@ class PeerProcess:
 
 
 def ancestry_of(peer: Peer, control_socket: Path) -> list[Process]:
-    """As it is now; empty when the peer has ended: its pid may be somebody else's."""
-    with closing(PeerProcess(peer.pid)) as process:
-        return process.ancestry(control_socket)
+    """As it is now; empty when the peer has ended, whose pid may be somebody else's, and when it cannot be seen."""
+    try:
+        with closing(PeerProcess(peer.pid)) as process:
+            return process.ancestry(control_socket)
+    except OSError:
+        return []
 
 
 def _read_ancestry(pid: int, control_socket: Path) -> list[Process]:

@@ -71,7 +71,13 @@ async def serve_connection(stream: trio.SocketStream, services: Services) -> Non
         await lines.aclose()
         return
     try:
-        with closing(PeerProcess(peer.pid)) as process:
+        process = PeerProcess(peer.pid)
+    except OSError as exc:
+        log.warning("process %d: not let in: %s", peer.pid, exc)
+        await lines.aclose()
+        return
+    try:
+        with closing(process):
             who = Who(process, services)
             identity = await who.ask_patiently()
             if isinstance(identity, Identity):

@@ -51,13 +51,14 @@ def unit_json(hub: Hub, supervised: Supervised) -> dict[str, Any]:
     link = hub.links.get(name)
     state, reason = supervised.standing
     alive = state in (State.RUNNING, State.STOPPING)
+    gone = bool(supervised.last_words)  # with cspd
     inbox = hub.inboxes.get(name)
     return {
         "name": name,
         "state": state.value,
         "activity": (link.activity if link else "starting") if alive else None,
-        "pid": unit.pid if alive or not supervised.last_words else None,
-        "uptime_sec": round(trio.current_time() - unit.started_at, 3) if unit.started_at is not None else None,
+        "pid": None if gone else unit.pid,
+        "uptime_sec": None if unit.started_at is None or gone else round(trio.current_time() - unit.started_at, 3),
         "restarts": unit.restarts,
         "queued": len(inbox) if inbox is not None else 0,
         "attached": link.attached if link else 0,
@@ -66,7 +67,7 @@ def unit_json(hub: Hub, supervised: Supervised) -> dict[str, Any]:
         "command": list(unit.config.command),
         "reason": reason,
         "want": unit.want.value,
-        "sidecar": {"pid": supervised.sidecar_pid} if supervised.sidecar_pid else None,
+        "sidecar": {"pid": supervised.sidecar_pid} if supervised.sidecar_pid and not gone else None,
         "paused": name in hub.paused,
         "guard": hub.moderator.why_held(name),
         "autostart": unit.config.autostart,

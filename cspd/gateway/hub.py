@@ -109,6 +109,12 @@ class Hub:
         self.agents.pop(name, None)
         self.rooms.home.pop(name, None)
         self.moderator.forget(name)
+        if name in self.paused:  # the next of this name is another
+            self.paused.discard(name)
+            try:
+                self.store.set_paused("agent", name, False)
+            except CspError as exc:
+                log.error("%s: stays paused in the history: %s", name, exc, extra=about(agent=name))
         if link := self.links.pop(name, None):
             link.cut()
 

@@ -187,6 +187,9 @@ class Manager:
         """The whole state, after each connect; from the second time on the keeper before was lost."""
         self._notes = told["notes"]
         self._held = {record["name"]: record for record in told["agents"]}
+        for record in told["agents"]:
+            if record["exited"] is not None:
+                self.vault.ended(record["name"], record["incarnation"])
         for event in self._awaited.values():
             event.set()  # whom the keeper before has waited for counts no longer
         self._awaited = {name: trio.Event() for name in told.get("awaited", ())}

@@ -134,10 +134,12 @@ class Supervised:
                 return
 
     async def _next(self) -> Asked:
-        deadline = self.unit.timer_at
-        with trio.CancelScope(deadline=float("inf") if deadline is None else deadline):
-            return await self._receive.receive()
-        return Asked(TimerFired(trio.current_time()))
+        while True:
+            deadline = None if self.ending else self.unit.timer_at  # nothing is started any more
+            with trio.CancelScope(deadline=math.inf if deadline is None else deadline):
+                return await self._receive.receive()
+            if not self.ending:
+                return Asked(TimerFired(trio.current_time()))
 
     async def _handle(self, fact: machine.Fact) -> None:
         commands = self.unit.handle(fact)
@@ -168,11 +170,13 @@ class Supervised:
 
     async def _spawn(self) -> Spawned | SpawnFailed:
         self.incarnation += 1
-        self.present = self.incarnation  # before the answer: the news of a quick end may overtake it
+        before, self.present = self.present, self.incarnation  # already now: the news of a quick end may be first
         sidecar_before = self.sidecar_pid
         try:
             record = await self.keeper.call("spawn", **self.spawn_request(self.unit.config, self.incarnation))
         except CspError as exc:
+            if self.present == self.incarnation:
+                self.present = before  # it may live, and its sidecar may bring it
             return SpawnFailed(exc.sentence, trio.current_time())
         self.spawned_in = self.keeper.life
         if self.sidecar_pid == sidecar_before:  # else the news of its end or of the next one overtook this answer

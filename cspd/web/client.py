@@ -33,6 +33,7 @@ class Client:
     here: Here | None = None
     run_id: str = ""  # a program: it is not an agent that starts and must be told who is there
     since: float = attrs.Factory(trio.current_time)
+    given: set[int] = attrs.Factory(set)  # of what its feed would not have: once on this connection
     below: "Client | None" = None
     above: "Client | None" = None
 
@@ -47,8 +48,9 @@ class Client:
             self.below.above = self.above
 
     def give(self, message: Message, expires_ts: float) -> None:
-        if message.seq > self.start:
+        if message.seq > self.start or message.seq in self.given:
             return
+        self.given.add(message.seq)
         data = message_json(message, {self.agent: Delivery(self.agent, "accepted", "", message.ts)})
         event = Event(message.seq, message.ts, "message", message.room, message.sender, message.seq, data)
         self.feed.put(Published(event, again=True))

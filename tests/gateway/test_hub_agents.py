@@ -78,6 +78,16 @@ async def test_what_the_disk_refuses_has_not_happened(path: Path) -> None:
         assert (hub.paused, hub.rooms.members("attic"), sidecar.posted) == (set(), [], [])
 
 
+async def test_the_next_agent_of_a_name_is_not_paused_because_the_one_before_was(path: Path) -> None:
+    async with hub_at(path, "bob") as hub:
+        await hub.set_paused("agent", "bob", True)
+        hub.remove_agent("bob")
+        await hub.add_agent(Agent("bob", "lobby", 1000.0, {}))
+        assert hub.link(cast(Link, FakeLink("bob")), ())["paused"] is False
+    async with hub_at(path, "bob") as hub:
+        assert hub.paused == set()
+
+
 async def test_a_paused_room_pauses_its_members_until_both_are_resumed(path: Path) -> None:
     async with hub_at(path, "bob", "carol") as hub:
         bob, carol = link(hub, "bob"), link(hub, "carol")

@@ -9,8 +9,10 @@ import trio.testing
 from unit.managers import FakeKeeper, config, cspd, settle, state
 
 from cspd.config import Restart, Stop
+from cspd.errors import CspError
 from cspd.keeper.client import KeeperClient
-from cspd.unit.machine import State
+from cspd.keeper.vault import Duplicate
+from cspd.unit.machine import StartAsked, State
 from cspd.unit.manager import ADOPTION_SEC, BRING_AGAIN_SEC, Manager
 
 pytestmark = pytest.mark.virtual_time
@@ -191,6 +193,47 @@ async def test_what_is_added_while_there_is_no_keeper_is_started_once(autojump_c
         await trio.sleep(1)
         assert (state(manager), new.agents["bob"]["incarnation"]) == (State.RUNNING, 1)
         assert new.signals == []
+
+
+async def test_the_end_of_an_agent_is_heard_that_was_brought_behind_a_start_of_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The keeper before had forked it and was killed before it could say so."""
+    keeper = FakeKeeper(gate=trio.Event())
+    async with cspd(keeper, config(restart=Restart(policy="no"))) as manager, trio.open_nursery() as nursery:
+
+        async def start() -> None:
+            with pytest.raises(CspError):
+                await manager.start("bob")
+
+        nursery.start_soon(start)
+        await settle()
+        record = keeper.hold("bob", 1)
+        new = lose(manager, keeper)
+        assert keeper.gate is not None
+        keeper.gate.set()
+        await settle()
+        await introduce(manager, new)
+        manager.units["bob"].feed(StartAsked(trio.current_time()))
+        new.agents["bob"] = record
+        new.brought("bob")
+        await settle()
+        assert (state(manager), manager.units["bob"].unit.pid) == (State.RUNNING, record["pid"])
+        new.ends("bob", code=0)
+        await settle()
+        assert state(manager) is State.INACTIVE
+
+
+async def test_a_terminal_is_let_go_when_the_next_keeper_says_that_its_agent_has_ended(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    keeper = FakeKeeper()
+    async with cspd(keeper, config(autostart=True)) as manager:
+        manager.vault._held["bob"] = Duplicate({"incarnation": 1}, ())
+        new = lose(manager, keeper)
+        new.agents["bob"] = {**keeper.agents["bob"], "exited": {"code": 0}}
+        await introduce(manager, new)
+        assert not manager.vault.holds("bob")
 
 
 async def test_a_wish_that_waits_for_the_keeper_comes_after_what_that_keeper_holds(

@@ -222,6 +222,8 @@ async def test_an_agent_that_was_to_be_started_again_is_not_while_cspd_ends(
         await settle()
         manager.ending()
         assert manager.units["bob"].standing == (State.INACTIVE, "cspd is ending")
+        await trio.sleep(10)
+        assert keeper.agents["bob"]["incarnation"] == 1
 
 
 async def test_a_start_that_is_under_way_when_cspd_ends_has_failed(autojump_clock: trio.testing.MockClock) -> None:

@@ -114,6 +114,22 @@ async def test_an_agent_that_follows_on_several_connections_is_running_until_the
         assert states == ["running", "running", "inactive"]
 
 
+async def test_what_waits_comes_once_on_each_connection_however_many_others_come_and_go(tmp_path: Path) -> None:
+    async with place_at(tmp_path) as place:
+        _, token = await place.register("alice")
+        person = place.connect()
+        first = await person.rpc("chat.message", to="alice", content="while away")
+        alice = await place.follow(token)
+        for _ in range(3):
+            other = await place.follow(token)
+            assert (await other.event("message"))["message"]["message_id"] == first["message_id"]
+            await other.stream.aclose()
+            await trio.testing.wait_all_tasks_blocked()
+        await person.rpc("chat.message", to="alice", content="live")
+        heard = [(await alice.event("message"))["message"]["content"] for _ in range(2)]
+        assert heard == ["while away", "live"]
+
+
 async def test_what_is_not_acknowledged_comes_again_and_what_is_does_not(tmp_path: Path) -> None:
     async with place_at(tmp_path) as place:
         _, token = await place.register("alice")
