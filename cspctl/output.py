@@ -357,9 +357,13 @@ def explained(name: str, known: Mapping[str, Any]) -> list[str]:
 
 
 def changes_text(changes: Mapping[str, Sequence[str]]) -> str:
-    """What a reload has changed, in one line."""
-    told = [f"{word}: {', '.join(names)}" for word, names in changes.items() if names]
-    return "; ".join(told) or "nothing has changed"
+    """What a reload has changed, in one line, and what it has left as it is, a line each."""
+    words = ("loaded", "changed", "removed", "settings")
+    told = [f"{word}: {', '.join(changes[word])}" for word in words if changes.get(word)]
+    lines = ["; ".join(told) or "nothing has changed"]
+    lines += [f"{name}: runs on without a unit file; cspctl remove {name} ends it" for name in changes.get("kept", ())]
+    lines += [f"{problem}: the default profile is used" for problem in changes.get("warnings", ())]
+    return "\n".join(map(safe, lines))
 
 
 def event_text(event: Mapping[str, Any], *, colour: bool = False) -> str:

@@ -6,7 +6,7 @@ What is allowed is decided in `config`; unit files are written by `unitfile`.
 import re
 import stat
 import tomllib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
@@ -282,14 +282,9 @@ def load_readable(paths: Paths) -> Loaded:
     return Loaded(daemon, units, broken)
 
 
-def load_all(paths: Paths, also: Sequence[str] = ()) -> tuple[DaemonConfig, dict[str, UnitConfig]]:
-    """Everything that is configured. Raises ConfigError with all problems of all files; `also` has those of files that
-    others read."""
-    try:
-        loaded = load_readable(paths)
-    except ConfigError as exc:
-        raise ConfigError([*exc.problems, *also]) from exc
-    problems = [line for lines in loaded.broken.values() for line in lines]
-    if problems or also:
-        raise ConfigError([*problems, *also])
+def load_all(paths: Paths) -> tuple[DaemonConfig, dict[str, UnitConfig]]:
+    """Everything that is configured. Raises ConfigError with all problems of all files."""
+    loaded = load_readable(paths)
+    if loaded.broken:
+        raise ConfigError([line for lines in loaded.broken.values() for line in lines])
     return loaded.daemon, loaded.units

@@ -131,7 +131,8 @@ class Daemon:
             self.service.ready(self.standing())
 
     async def _reload(self) -> dict[str, Any]:
-        daemon, units = load_all(self.paths, broken_profiles(self.paths))
+        daemon, units = load_all(self.paths)
+        warnings = broken_profiles(self.paths)  # no reason to refuse: there is the default one
         for name in units:
             self._check_free(name)
         known = {name: unit.unit.config for name, unit in self.manager.units.items()}
@@ -141,10 +142,10 @@ class Daemon:
         for name, config in units.items():
             if known.get(name) != config:
                 await self._load(config)
-        removed = sorted(set(known) - set(units))
-        async with trio.open_nursery() as nursery:  # slow ends do not add up
-            for name in removed:
-                nursery.start_soon(self._stop, name)
+        gone = sorted(set(known) - set(units))
+        # A file that is moved aside for a moment must not cost a session.
+        kept = [name for name in gone if self.manager.get(name).unit.state not in (State.INACTIVE, State.FAILED)]
+        removed = [name for name in gone if name not in kept]
         for name in removed:
             await self.manager.remove(name)
             self._forget(name)
@@ -152,14 +153,10 @@ class Daemon:
             "loaded": sorted(set(units) - set(known)),
             "changed": sorted(name for name in units if name in known and known[name] != units[name]),
             "removed": removed,
+            "kept": kept,
             "settings": settings,
+            "warnings": warnings,
         }
-
-    async def _stop(self, name: str) -> None:
-        try:
-            await self.manager.stop(name)
-        except CspError as exc:
-            log.info("%s", exc)  # `remove` tries it again, and says what it wants
 
     def take(self, config: DaemonConfig) -> None:
         self.config = config

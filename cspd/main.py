@@ -75,15 +75,19 @@ def _keep(paths: Paths, manager: Service) -> int:
 
 
 def _check(paths: Paths) -> int:
-    """What a start would import and read, without starting anything. Raises ConfigError."""
+    """What a start would import and read, without starting anything; -> exit status. Raises ConfigError."""
     from cspd.signals import let_through
 
     let_through()  # a cspd that asks for this holds them back
     import cspd.serve  # noqa: F401  # imported to see that it can be
     from cspd.profiles.find import broken_profiles
+    from cspd.succession import PROFILES_BROKEN
 
-    load_all(paths, broken_profiles(paths))
-    return 0
+    problems = broken_profiles(paths)
+    for problem in problems:
+        print(f"cspd: {problem}", file=sys.stderr)
+    load_all(paths)
+    return PROFILES_BROKEN if problems else 0
 
 
 def _supervise(paths: Paths, manager: Service, environ: Mapping[str, str], options: argparse.Namespace) -> int:

@@ -188,7 +188,9 @@ async def _wait_signals(daemon: Daemon) -> None:
     with heeded(*HEEDED) as signals:
         while (number := await signals.next()) == signal.SIGHUP:
             try:
-                await daemon.reload()
+                told = await daemon.reload()
+                for problem in told["warnings"]:
+                    log.error("reload: %s", problem)
                 log.info("configuration read again")
             except CspError as exc:
                 for problem in exc.data.get("problems") or [exc.sentence]:

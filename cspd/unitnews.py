@@ -23,7 +23,7 @@ class UnitNews:
         try:
             stat = path.stat()
         except OSError:
-            return f"{path} is gone: what was read of it counts until `cspctl reload`"
+            return f"{path} is gone: what was read of it counts until the agent is removed"
         stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
         if self._read.get(config.name) == stamp:
             return ""

@@ -110,6 +110,16 @@ def test_reload_says_what_has_changed(cspd: Any, capsys: Capture) -> None:
     assert capsys.readouterr().err == "loaded: a; removed: b, c\n"
 
 
+def test_reload_says_what_it_has_left_as_it_is(cspd: Any, capsys: Capture) -> None:
+    cspd.answers["daemon.reload"] = {"loaded": [], "kept": ["b"], "warnings": ["profiles/p.toml: colour: unknown key"]}
+    assert main(["reload"]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "nothing has changed",
+        "b: runs on without a unit file; cspctl remove b ends it",
+        "profiles/p.toml: colour: unknown key: the default profile is used",
+    ]
+
+
 def test_a_screen_is_text_unless_colours_are_asked_for(cspd: Any, capsys: Capture) -> None:
     cspd.answers["agent.screen"] = {"text": "a\x1b[31mb\n$ \n\n", "rows": 4}
     assert main(["screen", "alpha"]) == main(["screen", "alpha", "--ansi", "--scrollback"]) == 0

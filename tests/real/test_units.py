@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -144,24 +143,35 @@ def test_reload_takes_new_files_in_and_lets_running_agents_go_on(instance: Insta
     assert "b" in agents
 
 
-def test_agents_whose_files_have_gone_are_stopped_together(instance: Instance) -> None:
-    """Each ends only when it is let, so that one after the other would be for ever."""
-    linger = f"while [ ! -e {instance.root}/go ]; do sleep 0.05; done"
-    program = f'trap "touch {instance.root}/$CSP_AGENT" TERM; echo set; {linger}'
-    for name in ("a", "b"):
-        instance.add(name, "sh", "-c", program, options=("--restart", "no"))
-        path = instance.unit_file(name)
-        path.write_text(f"{path.read_text()}\n[stop]\nsignal = 'SIGTERM'\ntimeout_sec = 60\n")
-    instance.ctl("reload")
-    for name in ("a", "b"):
-        instance.wait_screen(name, "set")
+def test_a_reload_stops_nobody_whose_file_has_gone(instance: Instance) -> None:
+    for name in ("runs", "stopped"):
+        instance.add(name, *SLEEP)
+    instance.ctl("stop", "stopped")
+    pid, text = instance.agent("runs")["pid"], instance.unit_file("runs").read_text()
+    for name in ("runs", "stopped"):
         instance.unit_file(name).unlink()
-    with ThreadPoolExecutor(1) as beside:
-        done = beside.submit(instance.ctl, "reload")
-        eventually(lambda: (instance.root / "a").exists() and (instance.root / "b").exists(), "both are asked to end")
-        (instance.root / "go").touch()
-        assert "removed: a, b" in done.result().stderr
+    told = instance.ctl("reload").stderr
+    assert "removed: stopped" in told
+    assert "runs: runs on without a unit file" in told
+    assert instance.agent("runs")["pid"] == pid
+    assert "is gone" in instance.ctl("status", "runs").stdout
+    instance.unit_file("runs").write_text(text)  # it was moved aside for a moment
+    assert "nothing has changed" in instance.ctl("reload").stderr
+    instance.unit_file("runs").unlink()
+    instance.ctl("remove", "runs")
     assert instance.call("agent.list") == []
+
+
+def test_a_broken_profile_is_told_and_refuses_nothing(instance: Instance) -> None:
+    folder = instance.root / "config" / "csp" / "profiles"
+    folder.mkdir(parents=True)
+    (folder / "mine.toml").write_text('colour = "red"\n')
+    assert "profiles/mine.toml: colour: unknown key" in instance.ctl("reload").stderr
+    checked = subprocess.run(
+        [sys.executable, "-m", "cspd.main", "--check"], env=instance.env, capture_output=True, text=True, timeout=30
+    )
+    assert (checked.returncode, checked.stderr) == (3, "cspd: profiles/mine.toml: colour: unknown key\n")
+    instance.ctl("reexec")
 
 
 def test_a_second_cspd_is_refused_and_the_first_goes_on(instance: Instance) -> None:
