@@ -20,7 +20,7 @@ from cspd.control.params import Params
 from cspd.control.views import agent_json
 from cspd.errors import CspError, nearest
 from cspd.gateway.guests import Guest
-from cspd.gateway.link import Receiver
+from cspd.gateway.link import Link, Receiver
 from cspd.gateway.moderator import stop_json
 from cspd.unit.machine import State
 from cspd.unit.wiring import wiring_advice
@@ -103,6 +103,11 @@ def agent_remove(services: Services, caller: Caller, params: Params) -> Any:
     people_only(caller, "agent.remove")
     name = params.text("name")
     params.check()
+    guest = services.guests.members.get(name)
+    if guest is not None and isinstance(services.hub.links.get(name), Link):
+        # Its sidecar would type what it has been given, although we had called that refused.
+        hint = "end it in its own terminal" if guest.record.local else f"cspctl tokens revoke {name} cuts it off"
+        raise CspError("is-guest", f"agent: {name}: a guest that is there: it is run by somebody else", hint)
 
     async def answer() -> dict[str, Any]:
         if name in services.guests.members:

@@ -125,6 +125,9 @@ def test_an_agent_of_this_terminal_is_in_the_room_like_any_other(instance: Insta
         assert (found["guest"], found["attached"], found["profile"], found["room"]) == (True, 1, "shell", "lobby")
         instance.ctl("send", "--to", "bash", "--wait", "submitted", "echo to-$((1+1))-you")
         outer.until_shown("to-2-you")
+        refused = instance.ctl("remove", "bash", check=False)
+        assert "a guest that is there" in refused.stderr, "it would type what it has been given"
+        assert guest(instance, "bash") is not None
         instance.wait_idle("bash")
         outer.type("cspctl send --to alice from-the-run\r")
         eventually(lambda: contents(instance, "bash") == ["from-the-run"], "it spoke for itself")
