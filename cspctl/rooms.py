@@ -45,10 +45,18 @@ def send(call: Call) -> int:
     params = _envelope(call)
     with call.connect() as cspd:
         accepted = cspd.call("chat.message", params)
+        if not call.json:
+            _say_held(accepted)
         if step is None:
             print_json(accepted) if call.json else print(accepted["message_id"])
             return 0
         return _follow(cspd, call, accepted, step, timeout)
+
+
+def _say_held(accepted: Mapping[str, Any]) -> None:
+    """Whom it does not reach now, and why."""
+    for name, reason in accepted.get("held", {}).items():
+        say(f"{output.safe(name)}: {output.step_text('held', reason)}: it waits until that has changed")
 
 
 def _envelope(call: Call) -> dict[str, Any]:
@@ -278,7 +286,8 @@ def inbox(call: Call) -> int:
         delivery = message["deliveries"].get(name, {"step": "accepted"})
         text = output.shorten(message["content"], 60)
         rows.append([message["message_id"], output.clock(message["ts"]), message["from"], delivery["step"]])
-        rows[-1] += [delivery.get("reason") or "-", text]
+        urgent = "urgent: " if message["meta"].get("urgent") else ""
+        rows[-1] += [delivery.get("reason") or "-", urgent + text]
     print("\n".join(output.table(("ID", "SENT", "FROM", "STEP", "WHY", "TEXT"), rows)))
     if told := output.advice(rows[0][4], name):
         say(f"{rows[0][0]}{told}")

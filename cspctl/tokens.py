@@ -39,7 +39,11 @@ def tokens(call: Call) -> int:
     with call.connect() as cspd:
         for name in names:
             gone += cspd.call("token.revoke", {"name": name})
-    return _print(call, gone)
+    if call.json:
+        print_json(gone)
+    else:
+        print("\n".join(f"{token['agent']}: token {token['id']} is revoked" for token in gone))
+    return 0
 
 
 def _print(call: Call, known: list[dict[str, Any]]) -> int:

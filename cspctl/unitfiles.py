@@ -32,7 +32,8 @@ def _existing(name: str) -> Path:
     path = _unit_file(name)
     if not path.exists():
         known = [file.stem for file in path.parent.glob("*.toml")] if path.parent.is_dir() else []
-        raise CspError("no-such-agent", f"agent: {name}: no file {path}", nearest(name, known) or "cspctl list")
+        others = f"there are: {', '.join(sorted(known))}" if known else f"cspctl add {name} -- COMMAND"
+        raise CspError("no-such-agent", f"agent: {name}: no file {path}", nearest(name, known) or others)
     return path
 
 
@@ -73,11 +74,13 @@ def add(call: Call) -> int:
 
 
 def _check(path: Path) -> None:
-    """The strict check that cspd makes; raises CspError with every problem."""
+    """The strict check that cspd makes, and that its profile can be read; raises CspError with every problem."""
     from cspd.configfile import known_profiles, read_unit
     from cspd.paths import Paths
+    from cspd.profiles.find import check_profile
 
-    read_unit(path, known_profiles(Paths.from_environ(os.environ)))
+    paths = Paths.from_environ(os.environ)
+    check_profile(read_unit(path, known_profiles(paths)).profile, paths)
 
 
 def _again(problem: CspError, hint: str) -> CspError:
@@ -98,7 +101,12 @@ def _load(call: Call, name: str, otherwise: str) -> Any:
 def _working_directory(call: Call) -> str:
     """Absolute; `~` stays as it was written, for unit files that move between machines."""
     given = call.value("cwd") or "."
-    return given if given.startswith("~") else os.path.abspath(given)
+    try:
+        return given if given.startswith("~") else os.path.abspath(given)
+    except FileNotFoundError:
+        raise CspError(
+            "usage", "directory: the present one has been deleted", "cd to another one, or --cwd DIR"
+        ) from None
 
 
 def _document(call: Call) -> dict[str, Any]:
@@ -210,7 +218,7 @@ def disable(call: Call) -> int:
 def _set_autostart(call: Call, value: bool) -> int:
     from cspd.unitfile import set_autostart
 
-    for name in call.words:
-        set_autostart(_existing(name), value)
+    for name, path in [(name, _existing(name)) for name in call.words]:  # all of them, or none
+        set_autostart(path, value)
         _load(call, name, "it reads the file when it starts")
     return 0

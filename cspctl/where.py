@@ -15,7 +15,7 @@ def control_socket(option: str | None) -> str:
     if named:
         return named
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime:
+    if runtime and os.path.isabs(runtime):  # one that is not is to be ignored, says the specification
         return os.path.join(runtime, "csp", "cspd.sock")  # as `Paths.control_socket`, which a test compares
     from cspd.paths import Paths
 

@@ -212,7 +212,10 @@ class Daemon:
     def unit_file_problem(self, name: str) -> str:
         """Why its unit file does not say what counts for it; "" when it does, and for a guest."""
         unit = self.manager.units.get(name)
-        return self._news.of(unit.unit.config) if unit is not None else ""
+        if unit is None:
+            return ""
+        changed = f"has changed since it was started: cspctl restart {name}" if unit.outdated else ""
+        return self._news.of(unit.unit.config) or changed
 
     def _forget(self, name: str) -> None:
         room = self.hub.rooms.home.get(name, "")

@@ -76,6 +76,7 @@ MAY_IMPORT = {
     "cspd.serve": {"cspd.*"},
     "cspd.main": {"cspd.*"},
     "cspctl.doctor": WIRE | CONFIG | {"cspd.profiles.*"},
+    "cspctl.unitfiles": WIRE | CONFIG | {"cspd.profiles.find"},
     "cspctl.*": WIRE | CONFIG,
 }
 

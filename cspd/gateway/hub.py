@@ -128,7 +128,7 @@ class Hub:
         if before is not None:
             box.unlink()
         self._perform(link.agent, box.link(ledger))
-        return {"settings": dict(self.agents[link.agent].settings), "paused": self._is_paused(link.agent)}
+        return {"settings": dict(self.agents[link.agent].settings), "paused": self.is_paused(link.agent)}
 
     def unlink(self, link: Receiver) -> None:
         if self.links.get(link.agent) is not link:
@@ -176,7 +176,8 @@ class Hub:
 
         def reply(stored: Accepted) -> dict[str, Any]:
             where = {"message_id": stored.message_id, "seq": stored.seq, "room": stored.room}
-            return {**where, "recipients": list(route.recipients)}
+            held = {name: why for name in route.recipients if (why := self.held_now(name, stored.message_id))}
+            return {**where, "recipients": list(route.recipients), **({"held": held} if held else {})}
 
         return self.store.add_message(said, self.moderator.admit(said, route.recipients)).then(reply)
 
@@ -343,7 +344,7 @@ class Hub:
             group = self.paused if scope == "agent" else self.rooms.paused
             (group.add if paused else group.discard)(name)
             for agent in [name] if scope == "agent" else self.rooms.members(name):
-                self._post(agent, "sidecar.pause", {"paused": self._is_paused(agent)})
+                self._post(agent, "sidecar.pause", {"paused": self.is_paused(agent)})
             data = {"paused": paused, "scope": scope, "name": name}
             self.note_agent("" if scope == "room" else name, data, "room", room)
 
@@ -361,7 +362,7 @@ class Hub:
 
         return self.store.set_member(room, name, present).then(apply)  # in the order of what is on disk
 
-    def _is_paused(self, agent: str) -> bool:
+    def is_paused(self, agent: str) -> bool:
         return agent in self.paused or self.rooms.home.get(agent) in self.rooms.paused
 
     def _post(self, agent: str, method: str, params: dict[str, Any]) -> None:

@@ -234,7 +234,7 @@ def select_message(db: sqlite3.Connection, message_id: str) -> tuple[Message, di
         rows = db.execute(query, (message_id, message_id + "\U0010ffff")).fetchall()
     if not rows:
         few = f"at least {PREFIX_MIN} characters; " if len(message_id) < PREFIX_MIN else ""
-        hint = f"{few}cspctl history --json shows the ids"
+        hint = f"{few}cspctl history --ids shows them"
         raise CspError("no-such-message", f"message: {message_id}: not in the history", hint)
     if len(rows) > 1:
         raise CspError("ambiguous-message", f"message: {message_id}: several ids begin so", "give more of it")

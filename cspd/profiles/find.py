@@ -59,6 +59,11 @@ def broken_profiles(paths: Paths) -> list[str]:
     return [f"{paths.profiles_dir.name}/{problem}" for problem in dict.fromkeys(problems)]
 
 
+def check_profile(name: str, paths: Paths) -> None:
+    """Raises what `read_profile` does."""
+    _read(name, tuple(profile_texts(paths).items()))
+
+
 def find_profile(name: str, paths: Paths) -> Profile:
     profile, problem = examine_profile(name, paths)
     if problem:

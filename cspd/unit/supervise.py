@@ -20,6 +20,9 @@ from cspd.unit.machine import Spawned, SpawnFailed, State, TimerFired, Unit
 INBOX_MAX = 256  # facts waiting for a unit; a person's wish beyond it is refused as "busy"
 
 
+NEXT = ("command", "working_directory", "environment", "wire", "terminal")  # of a unit's keys: see csp-agent(5)
+
+
 def _never() -> bool:
     return False
 
@@ -56,6 +59,7 @@ class Supervised:
     last_exit: dict[str, Any] | None = None
     present: int = attrs.field(init=False)  # the incarnation that runs; older than a later one that came to nothing
     ended: int = 0  # the last incarnation whose end was said to the unit
+    runs_as: UnitConfig | None = None  # what was started; None: by a cspd before this one
     spawned_in: int = 0  # the life of the keeper that started the last one
     begun: bool = False  # its task reads the inbox
     ending: bool = False  # cspd ends, and the keeper stops all: the unit hears no more of its agent
@@ -173,12 +177,13 @@ class Supervised:
         before, self.present = self.present, self.incarnation  # already now: the news of a quick end may be first
         sidecar_before = self.sidecar_pid
         try:
-            record = await self.keeper.call("spawn", **self.spawn_request(self.unit.config, self.incarnation))
+            config = self.unit.config
+            record = await self.keeper.call("spawn", **self.spawn_request(config, self.incarnation))
         except CspError as exc:
             if self.present == self.incarnation:
                 self.present = before  # it may live, and its sidecar may bring it
             return SpawnFailed(exc.sentence, trio.current_time())
-        self.spawned_in = self.keeper.life
+        self.spawned_in, self.runs_as = self.keeper.life, config
         if self.sidecar_pid == sidecar_before:  # else the news of its end or of the next one overtook this answer
             self.sidecar_pid = record["sidecar_pid"]
         return Spawned(record["pid"], trio.current_time())
@@ -201,6 +206,12 @@ class Supervised:
     def coming(self) -> bool:
         """It may run already, and nobody here knows its process yet."""
         return not self.begun or self.unit.state is State.STARTING
+
+    @property
+    def outdated(self) -> bool:
+        """It runs with something that has changed since, and counts from its next start."""
+        old, new = self.runs_as, self.unit.config
+        return self.unit.pid is not None and old is not None and any(getattr(old, k) != getattr(new, k) for k in NEXT)
 
     def settled(self) -> bool:
         """It is neither on its way up nor down."""

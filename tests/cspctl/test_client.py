@@ -1,6 +1,7 @@
 """The client against a stand-in for cspd."""
 
 import errno
+import os
 import socket
 import threading
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from cspctl.client import Client, follow, reach
 from cspctl.where import control_socket
 from cspd.errors import UNREACHABLE, CspError
+from cspd.paths import Paths
 
 pytestmark = pytest.mark.real
 
@@ -22,6 +24,9 @@ def test_the_socket_is_the_options_then_the_agents_then_the_instances(
     monkeypatch.setenv("CSP_SOCKET", "/run/agents.sock")
     assert control_socket(None) == "/run/agents.sock"
     assert control_socket("/run/option.sock") == "/run/option.sock"
+    monkeypatch.delenv("CSP_SOCKET")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "relative")  # cspd ignores it as well
+    assert control_socket(None) == str(Paths.from_environ(os.environ).control_socket)
 
 
 def test_answers_that_come_in_another_order_reach_their_calls(cspd: Any) -> None:

@@ -50,6 +50,12 @@ def test_without_a_message_stdin_is_sent_without_its_last_newlines(
     assert accepting.params("chat.message")["content"] == "größe\n  two"
 
 
+def test_of_whom_it_does_not_reach_now_one_hears_at_once(accepting: Any, capsys: Capture) -> None:
+    accepting.answers["chat.message"]["held"] = {"beta": "offline"}
+    assert main(["send", "--to", "beta", "hello"]) == 0
+    assert tuple(capsys.readouterr()) == (f"{ID}\n", "beta: held (offline): it waits until that has changed\n")
+
+
 def test_words_that_are_no_text_are_refused_and_not_changed(accepting: Any, capsys: Capture) -> None:
     assert main(["send", "--to", "beta", "caf\udce9", "au lait"]) == FAILED
     assert "message: byte 3: not UTF-8" in capsys.readouterr().err

@@ -112,6 +112,33 @@ def test_removing_is_cspds_work_while_it_runs(cspd: Any, existing: Path) -> None
     assert cspd.asked == [("agent.remove", {"name": "alpha"})]
 
 
+@pytest.mark.parametrize("verb", ["enable", "disable"])
+def test_of_several_files_none_is_changed_when_one_is_not_there(existing: Path, verb: str) -> None:
+    before = existing.read_text()
+    assert main([verb, "alpha", "nobody"]) == NO_SUCH
+    assert existing.read_text() == before
+
+
+def test_a_profile_that_cannot_be_read_is_refused_and_nothing_is_kept(units: Path, cspd: Any, capsys: Capture) -> None:
+    folder = units.parent / "profiles"
+    folder.mkdir(parents=True)
+    (folder / "mine.toml").write_text('colour = "red"\n')
+    assert main(["add", "alpha", "--profile", "mine", "--", "sh"]) == 1
+    assert "mine.toml: colour: unknown key" in capsys.readouterr().err
+    assert (list(units.glob("*")), cspd.asked) == ([], [])
+
+
+def test_a_directory_that_was_deleted_is_named(
+    units: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert main(["add", "alpha", "--", "sh"]) == 2
+    assert "directory: the present one has been deleted" in capsys.readouterr().err
+
+
 def test_several_are_removed_at_once_and_every_refusal_is_said(cspd: Any, capsys: Capture) -> None:
     cspd.answers["agent.remove"] = CspError("no-such-agent", "agent: not known")
     assert main(["remove", "alpha", "beta"]) == NO_SUCH

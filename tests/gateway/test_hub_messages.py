@@ -26,6 +26,14 @@ async def test_the_answer_comes_when_the_message_is_on_disk(path: Path) -> None:
         assert (answer["room"], answer["recipients"]) == ("lobby", ["bob", "carol"])
 
 
+async def test_the_answer_says_for_whom_it_waits_and_why(path: Path) -> None:
+    async with hub_at(path, "bob", "carol") as hub:
+        link(hub, "bob")
+        answer = await hub.post("human", ["bob", "carol"], "hello")
+        assert answer["held"] == {"carol": "offline"}
+        assert "held" not in await hub.post("human", "bob", "hello")
+
+
 async def test_a_message_is_given_when_it_is_on_disk_and_not_before(path: Path) -> None:
     async with hub_at(path, "bob") as hub:
         sidecar = link(hub, "bob")

@@ -162,6 +162,20 @@ def test_a_reload_stops_nobody_whose_file_has_gone(instance: Instance) -> None:
     assert instance.call("agent.list") == []
 
 
+def test_status_shows_what_runs_and_that_the_file_says_something_else(instance: Instance) -> None:
+    instance.add("a", *SLEEP)
+    path = instance.unit_file("a")
+    path.write_text(path.read_text().replace("1000", "2000"))
+    instance.ctl("reload")
+    told = instance.ctl("status", "a").stdout
+    assert "a - sleep 1000" in told
+    assert "has changed since it was started: cspctl restart a" in told
+    instance.ctl("restart", "a")
+    told = instance.ctl("status", "a").stdout
+    assert "a - sleep 2000" in told
+    assert "has changed" not in told
+
+
 def test_a_broken_profile_is_told_and_refuses_nothing(instance: Instance) -> None:
     folder = instance.root / "config" / "csp" / "profiles"
     folder.mkdir(parents=True)
