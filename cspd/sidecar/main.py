@@ -182,7 +182,9 @@ def restored_terminal(
     else:
         terminal = Terminal(*size, scrollback_lines)
     if remains.incarnation != incarnation:
-        terminal.feed(remains.journal + RESET + b"\r\n")
+        terminal.feed(remains.journal + RESET)
+        used = max((row for row, line in enumerate(terminal.screen_lines(), 1) if line.strip()), default=0)
+        terminal.feed(b"\x1b[%d;1H\r\n" % used if used else b"\x1b[H")
         return terminal, b""
     known = len(remains.journal) - box.unrecorded(remains.journal)
     terminal.feed(remains.journal[:known])
