@@ -362,6 +362,8 @@ class _Attachment:
 
     def _give_up(self, found: Standing) -> None:
         what = f"{found.state}: {found.reason}" if found.reason else found.state
+        if self._status is not None:  # then how it ended has been said
+            what = what.removesuffix(f": {how_it_ended(self._status).removeprefix('was ')}")
         if not self._been_attached:
             raise CspError("not-active", f"agent: {self._name}: {what}", f"cspctl start {self._name}")
         ended_well = self._status is not None and self._status.get("code") == 0

@@ -195,7 +195,7 @@ class Supervised:
     def standing(self) -> tuple[State, str]:
         """State and reason, as people see it."""
         if self.ending and self.last_words:
-            return State.INACTIVE, f"stopped: {self.last_words}"
+            return State.INACTIVE, f"stopped with cspd: {self.last_words}"
         if self.ending and self.unit.state in (State.RUNNING, State.STOPPING):
             return State.STOPPING, "cspd is ending"
         if self.ending and self.unit.state is State.BACKOFF:

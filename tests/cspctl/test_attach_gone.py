@@ -95,6 +95,12 @@ def test_the_person_may_leave_while_waiting(desk: Desk, key: bytes) -> None:
         ),
         ({"state": "inactive", "reason": "stopped"}, {"signal": 15}, 0, b"[claude: inactive: stopped]\r\n"),
         (
+            {"state": "inactive", "reason": "stopped with cspd: killed by SIGTERM"},
+            {"signal": 15},
+            0,
+            b"[claude: inactive: stopped with cspd]\r\n",
+        ),
+        (
             {"state": "failed", "reason": "start limit hit"},
             {"code": 3},
             1,

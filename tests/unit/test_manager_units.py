@@ -176,7 +176,7 @@ async def test_while_cspd_ends_people_see_what_becomes_of_each_agent(autojump_cl
         assert carol.standing[0] is State.INACTIVE
         keeper.ends("bob", signal=15)
         await settle()
-        assert bob.standing == (State.INACTIVE, "stopped: killed by SIGTERM")
+        assert bob.standing == (State.INACTIVE, "stopped with cspd: killed by SIGTERM")
         assert keeper.agents["bob"]["incarnation"] == 1, "it is not started again"
 
 
