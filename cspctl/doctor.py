@@ -196,6 +196,7 @@ def _linux() -> Iterator[Finding]:
 
 def _configuration(paths: Paths) -> Iterator[Finding]:
     from cspd.configfile import load_readable
+    from cspd.profiles.find import broken_profiles
 
     try:
         loaded = load_readable(paths)
@@ -206,6 +207,8 @@ def _configuration(paths: Paths) -> Iterator[Finding]:
     for lines in loaded.broken.values():
         for line in lines:
             yield Finding(PROBLEM, line, "correct the file, then cspctl reload")
+    for line in broken_profiles(paths):
+        yield Finding(PROBLEM, line, "correct the profile; until then its agents run under the default one")
     for unit in loaded.units.values():
         yield from _agent(unit, paths)
 
@@ -215,9 +218,11 @@ def _agent(unit: UnitConfig, paths: Paths) -> Iterator[Finding]:
 
     profile, problem = examine_profile(unit.profile, paths)
     if problem:
-        yield Finding(PROBLEM, f"{unit.name}: {problem}", "cspctl edit it, or correct the profile")
-    program = unit.command[0]
-    if programs.found(program, str(unit.working_directory), unit.environment.get("PATH") or _path_of_agents()) is None:
+        yield Finding(PROBLEM, f"{unit.name}: its profile {unit.profile} cannot be read", "correct the profile")
+    program, folder = unit.command[0], Path(unit.working_directory).expanduser()
+    if not folder.is_dir():
+        yield Finding(PROBLEM, f"{unit.name}: working_directory: {folder}: no such directory", "cspctl edit it")
+    elif programs.found(program, str(unit.working_directory), unit.environment.get("PATH") or _path_of_agents()) is None:
         advice = "give its whole path in the unit file, or run cspctl install again with the right PATH"
         yield Finding(PROBLEM, f"{unit.name}: {program}: not found where cspd looks for programs", advice)
     else:
@@ -256,8 +261,7 @@ def _known_programs(paths: Paths) -> Iterator[Finding]:
     for name in sorted(profile_texts(paths)):
         profile, problem = examine_profile(name, paths)
         if problem:
-            yield Finding(PROBLEM, problem, "correct the profile")
-            continue
+            continue  # said already
         tested = list(profile.versions_tested)
         for program in profile.programs if tested else ():
             yield from _program(program, tested)

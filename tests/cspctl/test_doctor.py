@@ -72,10 +72,14 @@ def test_broken_files_and_missing_programs_are_all_named_at_once(look: Examine, 
     put_agent(tmp_path, "b", "comand = 1\n")
     (tmp_path / "config/csp/profiles").mkdir()
     (tmp_path / "config/csp/profiles/mine.toml").write_text("rulez = 1\n")
+    put_agent(tmp_path, "c", 'command = ["cat"]\nprofile = "mine"\nworking_directory = "/no/such"\n')
     _, text = look()
     assert "problem  a: no-such-program: not found where cspd looks" in text
     assert "comand" in text
-    assert "rulez" in text
+    assert text.count("rulez") == 1
+    assert "problem  c: its profile mine cannot be read" in text
+    assert "problem  c: working_directory: /no/such: no such directory" in text
+    assert "ok  c" not in text
 
 
 def test_the_wiring_of_each_agent_is_said(look: Examine, tmp_path: Path, bin_dir: Path) -> None:
