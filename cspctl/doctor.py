@@ -222,7 +222,9 @@ def _agent(unit: UnitConfig, paths: Paths) -> Iterator[Finding]:
     program, folder = unit.command[0], Path(unit.working_directory).expanduser()
     if not folder.is_dir():
         yield Finding(PROBLEM, f"{unit.name}: working_directory: {folder}: no such directory", "cspctl edit it")
-    elif programs.found(program, str(unit.working_directory), unit.environment.get("PATH") or _path_of_agents()) is None:
+    elif (
+        programs.found(program, str(unit.working_directory), unit.environment.get("PATH") or _path_of_agents()) is None
+    ):
         advice = "give its whole path in the unit file, or run cspctl install again with the right PATH"
         yield Finding(PROBLEM, f"{unit.name}: {program}: not found where cspd looks for programs", advice)
     else:

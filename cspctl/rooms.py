@@ -55,6 +55,8 @@ def send(call: Call) -> int:
 
 def _say_held(accepted: Mapping[str, Any]) -> None:
     """Whom it does not reach now, and why."""
+    if accepted.get("kept"):  # by the sidecar of an agent that is run with --gateway
+        say(f"{output.safe(accepted.get('why', 'cspd: not connected now'))}; the message is kept until it is back")
     for name, reason in accepted.get("held", {}).items():
         say(f"{output.safe(name)}: {output.step_text('held', reason)}: it waits until that has changed")
 

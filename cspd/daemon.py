@@ -199,7 +199,12 @@ class Daemon:
             if name in self.manager.units or not self.paths.unit_file(check_agent_name(name)).exists():
                 await self.manager.remove(name)
             self._forget(name)
-            self.paths.unit_file(name).unlink(missing_ok=True)
+            path = self.paths.unit_file(name)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as exc:
+                sentence = f"unit file: {path}: cannot be deleted: {exc.strerror}"
+                raise CspError("cannot-write", sentence, f"{name} has ended, and is back after a reload") from exc
 
     def about_profile(self, name: str) -> dict[str, Any]:
         """What a person should know of an agent's profile: with what it was tested, and why another one is used."""

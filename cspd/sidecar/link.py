@@ -94,7 +94,8 @@ class Link:
     async def ask(self, method: str, params: dict[str, Any]) -> Any:
         """Now or not at all: raises CspError("unreachable") when cspd is not there."""
         if self._peer is None:
-            raise CspError("unreachable", "cspd: not connected now", "try again later")
+            why = f": {self._trouble}" if self._trouble else ""
+            raise CspError("unreachable", f"cspd: not connected now{why}", "try again later")
         return await self._peer.call(method, params)
 
     async def ask_leave(self, method: str, params: dict[str, Any]) -> None:
@@ -145,10 +146,11 @@ class Link:
 
     def _complain(self, problem: BaseException) -> None:
         """Once for each thing that is wrong: it is tried again and again."""
-        if str(problem) != self._trouble:
-            self._trouble = str(problem)
+        trouble = (problem.strerror if isinstance(problem, OSError) else None) or str(problem)
+        if trouble != self._trouble:
+            self._trouble = trouble
             too_old = isinstance(problem, CspError) and problem.code == "protocol"
-            log.log(logging.WARNING if too_old else logging.INFO, "cspd: %s", problem)
+            log.log(logging.WARNING if too_old else logging.INFO, "cspd: %s", trouble)
 
     async def _serve(self, peer: RpcPeer) -> None:
         async with trio.open_nursery() as nursery:

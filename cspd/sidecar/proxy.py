@@ -84,9 +84,16 @@ class Proxy:
         except CspError as exc:
             if exc.code != "unreachable":
                 raise
+            why = exc.sentence
         link.report("chat.message", params)  # perhaps a second time: it has an id by which that is known
         recipients = params.get("to")
-        return {"message_id": message_id, "room": params.get("room"), "recipients": recipients, "kept": True}
+        return {
+            "message_id": message_id,
+            "room": params.get("room"),
+            "recipients": recipients,
+            "kept": True,
+            "why": why,
+        }
 
 
 def _refused(request: rpc.Request) -> Any:

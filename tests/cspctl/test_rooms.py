@@ -56,6 +56,13 @@ def test_of_whom_it_does_not_reach_now_one_hears_at_once(accepting: Any, capsys:
     assert tuple(capsys.readouterr()) == (f"{ID}\n", "beta: held (offline): it waits until that has changed\n")
 
 
+def test_that_a_message_is_kept_for_want_of_a_connection_is_said(accepting: Any, capsys: Capture) -> None:
+    why = "cspd: not connected now: token: not known, or revoked"
+    accepting.answers["chat.message"] |= {"kept": True, "why": why}
+    assert main(["send", "--to", "beta", "hello"]) == 0
+    assert capsys.readouterr().err == f"{why}; the message is kept until it is back\n"
+
+
 def test_words_that_are_no_text_are_refused_and_not_changed(accepting: Any, capsys: Capture) -> None:
     assert main(["send", "--to", "beta", "caf\udce9", "au lait"]) == FAILED
     assert "message: byte 3: not UTF-8" in capsys.readouterr().err

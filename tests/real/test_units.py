@@ -176,6 +176,17 @@ def test_status_shows_what_runs_and_that_the_file_says_something_else(instance: 
     assert "has changed" not in told
 
 
+def test_a_unit_file_that_cannot_be_deleted_is_named(instance: Instance) -> None:
+    instance.add("a", *SLEEP)
+    path = instance.unit_file("a")
+    path.rename(path.with_suffix(".aside"))
+    path.mkdir()  # also for root a file that cannot be unlinked
+    refused = instance.ctl("remove", "a", check=False)
+    assert refused.returncode == 1
+    assert f"unit file: {path}: cannot be deleted" in refused.stderr
+    assert instance.call("agent.list") == []
+
+
 def test_a_broken_profile_is_told_and_refuses_nothing(instance: Instance) -> None:
     folder = instance.root / "config" / "csp" / "profiles"
     folder.mkdir(parents=True)

@@ -107,6 +107,7 @@ class Session:
         return {"name": "alice"}
 
     def welcomed(self, answer: dict[str, Any]) -> None:
+        self.known.pop("sidecar.settings", None)
         self.known["sidecar.settings"] = answer["settings"]
 
     def asked(self, method: str, params: dict[str, Any]) -> Any:
@@ -164,12 +165,13 @@ async def test_asking_needs_somebody_there(autojump_clock: trio.testing.MockCloc
         await link.ask("agent.list", {})
 
 
-async def test_what_overtakes_the_welcome_is_newer_than_it(autojump_clock: trio.testing.MockClock) -> None:
+@pytest.mark.parametrize("method", ["sidecar.settings", "sidecar.pause", "sidecar.deliver"])
+async def test_what_overtakes_the_welcome_is_newer_than_it(autojump_clock: trio.testing.MockClock, method: str) -> None:
     """A reload while the sidecar introduces itself: cspd has made its welcome before."""
-    new = rpc.request("sidecar.settings", {"share_input": True})
-    cspd, session = Cspd([{}], told=[new]), Session()
+    cspd, session = Cspd([{}], told=[rpc.request(method, {"new": True})]), Session()
     await say_all(cspd, {"said_id": "a"}, session=session)
-    assert session.known == {"sidecar.settings": {"share_input": True}}
+    assert list(session.known)[-1] == method, "it is taken last"
+    assert session.known[method] == {"new": True}
 
 
 async def test_what_came_early_on_a_connection_that_died_is_older_than_the_next_welcome(

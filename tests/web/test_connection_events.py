@@ -95,6 +95,17 @@ async def test_an_agent_is_running_while_it_follows(tmp_path: Path) -> None:
         assert states == ["running", "inactive"]
 
 
+async def test_of_several_connections_the_newest_stays_the_one_that_takes_messages(tmp_path: Path) -> None:
+    async with place_at(tmp_path) as place:
+        _, token = await place.register("alice")
+        several = [await place.follow(token) for _ in range(3)]
+        newest = place.hub.links["alice"]
+        for which in (1, 0):
+            await several[which].stream.aclose()
+            await trio.testing.wait_all_tasks_blocked()
+            assert place.hub.links["alice"] is newest
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0), (2, 0, 1)])
 async def test_an_agent_that_follows_on_several_connections_is_running_until_the_last_ends(
     tmp_path: Path, order: tuple[int, ...]
