@@ -268,6 +268,8 @@ def _room_settings(call: Call) -> dict[str, Any]:
         settings["rounds"] = int(rounds)
     if (turn_sec := call.number("turn-sec")) is not None:
         settings["turn_sec"] = turn_sec
+    if "turn_sec" in settings and not settings.keys() & {"rounds", "order", "mode"}:
+        raise CspError("usage", "room: --turn-sec: of which turns?", "with it --mode turns, --order or --rounds")
     if settings.keys() & {"rounds", "turn_sec"}:
         settings.setdefault("mode", "turns")
     return settings

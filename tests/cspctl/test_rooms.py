@@ -230,7 +230,7 @@ VOTE = {"question": "Which?", "choices": ["A", "B"], "ballots": {"beta": "A"}, "
         (("--topic", ""), "room.set", {"topic": ""}),
         (("--mode", "freeform"), "room.set", {"mode": "freeform"}),
         (("--order", "b,a", "--rounds", "3"), "room.set", {"mode": "turns", "order": ["b", "a"], "rounds": 3}),
-        (("--turn-sec", "5"), "room.set", {"mode": "turns", "turn_sec": 5.0}),
+        (("--rounds", "2", "--turn-sec", "5"), "room.set", {"mode": "turns", "rounds": 2, "turn_sec": 5.0}),
         (("next",), "room.next", {}),
         (("vote", "Which?", "A", "B"), "room.vote", {"question": "Which?", "choices": ["A", "B"]}),
         (
@@ -253,6 +253,12 @@ def test_a_room_is_driven_and_then_shown(
         "vote: Which? (A, B); ballots: 1; missing: alpha",
         "guard: holds nothing",
     ]
+
+
+def test_the_length_of_a_turn_alone_begins_none(cspd: Any, capsys: Capture) -> None:
+    assert main(["room", "lobby", "--turn-sec", "5"]) == USAGE
+    assert "--turn-sec: of which turns?" in capsys.readouterr().err
+    assert cspd.asked == []
 
 
 def test_a_ballot_of_the_person_is_answered_with_what_it_was(cspd: Any, capsys: Capture) -> None:
