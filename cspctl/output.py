@@ -239,19 +239,20 @@ def agent_text(
     activity_why = f" ({safe(agent['activity_reason'])})" if agent.get("activity_reason") else ""
     sidecar = agent.get("sidecar")
     autostart = "starts with cspd" if agent.get("autostart") else "does not start with cspd"
-    start = "a guest: it is run by hand" if agent.get("guest") else autostart
+    guest = "a guest: it is run by hand" if agent["command"] else "a guest: a program that registered"
+    start = guest if agent.get("guest") else autostart
     dot = paint("●" if state == "running" else "○", shade, colour)
     facts = {
         "State": f"{paint(state, shade, colour)}{why}{pid}; restarts: {agent['restarts']}",
         "Activity": f"{activity_text(agent)}{activity_why}",
-        "Room": f"{agent['room']}; profile {agent['profile']}; {start}",
+        "Room": "; ".join([agent["room"], *([f"profile {agent['profile']}"] if agent["profile"] else []), start]),
         **({"Profile": paint(safe(warning), "yellow", colour)} if warning else {}),
         "Attached": f"{agent['attached']}; sidecar {'pid ' + str(sidecar['pid']) if sidecar else 'none'}",
         "Inbox": inbox_text(inbox, agent["name"]) if inbox else f"{agent['queued']} waiting",
     }
     if agent.get("guard"):
         facts["Loop guard"] = f"holds messages: {safe(agent['guard'])}; `cspctl resume {agent['name']}`"
-    lines = [f"{dot} {agent['name']} - {command_text(agent['command'])}"]
+    lines = [f"{dot} {agent['name']}" + (f" - {command_text(agent['command'])}" if agent["command"] else "")]
     if agent.get("unit_file_problem"):
         facts["Unit file"] = paint(safe(agent["unit_file_problem"]), "yellow", colour)
     facts |= {"To do": safe(agent["advice"])} if agent.get("advice") else {}

@@ -24,6 +24,7 @@ log = logging.getLogger("cspd.guests")
 GUESTS_MAX = 1000  # names are kept until somebody removes them
 CAPABILITIES_MAX = 4096  # bytes of JSON
 NAME_MAX = 32
+COMING_SEC = 10.0  # a sidecar tries each second; what still says so later is an orphan
 
 
 @attrs.define(eq=False)
@@ -33,6 +34,7 @@ class Guest:
     record: GuestRecord
     changed: Callable[["Guest"], None]
     _news: trio.Event = attrs.Factory(trio.Event)
+    _changed_at: float = attrs.Factory(trio.current_time)
 
     @property
     def name(self) -> str:
@@ -40,8 +42,8 @@ class Guest:
 
     @property
     def coming(self) -> bool:
-        """Without a link: that is its sidecar's to make, at any moment."""
-        return True
+        """Without a link: that is its sidecar's to make, soon after it registered, lost one, or cspd began."""
+        return trio.current_time() < self._changed_at + COMING_SEC
 
     async def wait_until(self, condition: Callable[[], bool]) -> None:
         """Until `condition` holds; it is asked again after each change of this guest."""
@@ -50,6 +52,7 @@ class Guest:
 
     def notify(self) -> None:
         """Something that people can see has changed."""
+        self._changed_at = trio.current_time()
         news, self._news = self._news, trio.Event()
         news.set()
         self.changed(self)

@@ -15,7 +15,7 @@ from cspd.control.call import INTRODUCTION_SEC, Services
 from cspd.control.who import Who
 from cspd.errors import CspError
 from cspd.gateway.guestbook import GuestRecord
-from cspd.gateway.guests import Guest
+from cspd.gateway.guests import COMING_SEC, Guest
 from cspd.gateway.identity import Identity
 from cspd.gateway.link import Here
 from cspd.transport import PeerProcess, Process
@@ -102,6 +102,10 @@ def of_a_stopped_agent(room: Room) -> None:
     room.ancestry_now = [Process(PROGRAM, PROGRAM, True, "stopped"), Process(1, 1)]
 
 
+def of_a_guest_that_is_long_away(room: Room) -> None:
+    room.guest._changed_at -= COMING_SEC
+
+
 def unmarked(room: Room) -> None:
     room.ancestry_now = [Process(PROGRAM, PROGRAM), Process(50, 50), Process(1, 1)]
 
@@ -111,7 +115,7 @@ def ended(room: Room) -> None:
 
 
 @pytest.mark.virtual_time
-@pytest.mark.parametrize("what", [orphan, of_nobody, of_a_stopped_agent, unmarked, ended])
+@pytest.mark.parametrize("what", [orphan, of_nobody, of_a_stopped_agent, of_a_guest_that_is_long_away, unmarked, ended])
 async def test_who_cannot_become_known_is_refused_at_once(
     autojump_clock: trio.testing.MockClock, what: Callable[[Room], None]
 ) -> None:

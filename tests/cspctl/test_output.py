@@ -169,3 +169,11 @@ def test_long_text_is_cut_at_columns() -> None:
     assert output.shorten("short", 10) == "short"
     assert output.shorten("日本日本日本", 7) == "日本日…"
     assert output.shorten("one\ntwo", 10) == "one…"
+
+
+def test_a_program_that_registered_has_no_command_and_perhaps_no_profile(
+    make_agent: Callable[..., dict[str, Any]],
+) -> None:
+    lines = output.agent_text(make_agent(name="planner", command=[], profile="", guest=True), [])
+    assert lines[0].endswith("planner")
+    assert next(line for line in lines if "Room:" in line).endswith("; a guest: a program that registered")
