@@ -4,6 +4,7 @@ Everything that must not be lost is queued and taken off only when cspd has answ
 harm there. Present states (activity, attached) are said at each connect and when they change.
 """
 
+import inspect
 import logging
 import random
 from contextlib import suppress
@@ -77,6 +78,7 @@ class Link:
     spool: Spool = attrs.Factory(Spool)
     _peer: RpcPeer | None = None  # once cspd has answered our introduction
     _early: list[rpc.Request] = attrs.Factory(list)
+    _welcomed: trio.Event = attrs.Factory(trio.Event)  # what came early has been taken too
     _trouble: str = ""
     _wake: trio.Event = attrs.Factory(trio.Event)
     _drained: trio.Event = attrs.Factory(trio.Event)
@@ -136,6 +138,7 @@ class Link:
                 pause = await self._rest(pause)
             finally:
                 self._peer = None
+                self._welcomed = trio.Event()
                 self._early.clear()  # it is in the next welcome, or comes behind it
                 await _close_now(lines)
 
@@ -162,7 +165,14 @@ class Link:
         if self._peer is None and request.method in WELCOMED:
             self._early.append(request)  # it has overtaken the welcome, which would take back what it says
             return None
+        if self._peer is None and request.id is not None:
+            return self._answer_welcomed(request)  # who hears an answer may rely on what the welcome says
         return self.session.asked(request.method, request.params)
+
+    async def _answer_welcomed(self, request: rpc.Request) -> Any:
+        await self._welcomed.wait()
+        answer = self.session.asked(request.method, request.params)
+        return await answer if inspect.isawaitable(answer) else answer
 
     async def _talk(self, peer: RpcPeer) -> None:
         answer = await self.door.enter(peer, self.session.introduction())
@@ -172,6 +182,7 @@ class Link:
         for request in early:
             with suppress(CspError):  # as of any notification
                 self.session.asked(request.method, request.params)
+        self._welcomed.set()
         while True:
             while self.spool:
                 await self._say(peer, self.spool.first())

@@ -38,7 +38,8 @@ while True:
 
 def add_echo(instance: Instance, name: str, voice: str, to: str) -> None:
     script = instance.root / "echo.py"
-    script.write_text(ECHO)
+    if not script.exists():  # the one before may be reading it just now
+        script.write_text(ECHO)
     instance.add(name, sys.executable, str(script), voice, to)
 
 

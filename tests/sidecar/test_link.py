@@ -43,7 +43,8 @@ class Wire:
 
     async def send(self, data: bytes) -> None:
         request = rpc.decode(data)
-        assert isinstance(request, rpc.Request)
+        if isinstance(request, rpc.Response):
+            return  # to what we have asked
         while self.told:
             await self._send.send(self.told.pop(0))
         try:
@@ -172,6 +173,13 @@ async def test_what_overtakes_the_welcome_is_newer_than_it(autojump_clock: trio.
     await say_all(cspd, {"said_id": "a"}, session=session)
     assert list(session.known)[-1] == method, "it is taken last"
     assert session.known[method] == {"new": True}
+
+
+async def test_who_is_answered_may_rely_on_what_the_welcome_says(autojump_clock: trio.testing.MockClock) -> None:
+    """A person who sees the agent's screen after a reload knows that the settings count."""
+    cspd, session = Cspd([{}], told=[rpc.request("sidecar.screen", {}, 9)]), Session()
+    await say_all(cspd, {"said_id": "a"}, session=session)
+    assert list(session.known) == ["sidecar.settings", "sidecar.screen"]
 
 
 async def test_what_came_early_on_a_connection_that_died_is_older_than_the_next_welcome(
