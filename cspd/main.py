@@ -153,16 +153,22 @@ def _leaves(group: BaseExceptionGroup[CspError]) -> list[CspError]:
 def _lock(path: Path, taken: str, hint: str) -> int:
     """Held until the process ends, however it ends; that is the proof that one cspd lives. -> its descriptor
 
-    Raises CspError("already-running") with the sentence `taken` and who holds it.
+    Raises CspError: "already-running" with the sentence `taken` and who holds it, "storage".
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise CspError("storage", f"lock: {path}: {exc.strerror}", "cspd must be able to write there") from exc
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         pid = os.read(fd, 32).decode().strip()
         raise CspError("already-running", f"{taken}, as process {pid}", hint) from None
-    os.ftruncate(fd, 0)
-    os.write(fd, f"{os.getpid()}\n".encode())
+    try:
+        os.ftruncate(fd, 0)
+        os.write(fd, f"{os.getpid()}\n".encode())
+    except OSError as exc:
+        logging.getLogger("cspd").warning("%s: does not name this process: %s", path, exc.strerror)  # a full disk
     return fd
 
 

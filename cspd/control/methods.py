@@ -57,7 +57,7 @@ async def _awaited(request: rpc.Request, value: Awaitable[Any]) -> Any:
 
 def _bug(request: rpc.Request, exc: Exception) -> CspError:
     log.exception("%s: failed in cspd", request.method)
-    why = f"{request.method}: failed in cspd: {exc!r}"
+    why = f"{request.method}: failed in cspd: {type(exc).__name__}"  # what it says may be no business of the caller
     return CspError("internal", why, "its log has the traceback: please report it")
 
 

@@ -92,8 +92,7 @@ class Fake:
         return [(step["step"], step["reason"] or "") for step in steps]
 
     def wait(self, message_id: str, *steps: str, reason: str = "") -> None:
-        """Until one of these is its newest step; with a `reason`, until that has been one for it. Each reason is in the
-        story once, however often it comes back."""
+        """Until one of these is its newest step, and `reason` was one for it: each is in the story once."""
 
         def there() -> bool:
             story = self.story(message_id)

@@ -208,6 +208,16 @@ def test_a_second_cspd_is_refused_and_the_first_goes_on(instance: Instance) -> N
     instance.ctl("list")
 
 
+def test_a_lock_that_cannot_be_made_is_said_in_one_line(unstarted: Instance) -> None:
+    lock = unstarted.root / "state" / "csp" / "cspd.lock"
+    lock.mkdir(parents=True)  # also for root a file that cannot be opened for writing
+    done = subprocess.run(
+        [sys.executable, "-m", "cspd.main"], env=unstarted.env, capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == f"cspd: lock: {lock}: Is a directory"
+
+
 def test_a_cspd_of_another_runtime_directory_does_not_share_a_history(instance: Instance) -> None:
     (instance.root / "elsewhere").mkdir()
     env = instance.env | {"XDG_RUNTIME_DIR": str(instance.root / "elsewhere")}

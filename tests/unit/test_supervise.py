@@ -206,13 +206,18 @@ async def test_a_new_configuration_counts_from_the_next_start(autojump_clock: tr
         assert world.unit.unit.state is State.FAILED
 
 
+async def fill_inbox(world: World) -> None:
+    """With wishes, behind a start that the keeper does not answer."""
+    world.keeper.gate = trio.Event()
+    world.unit.feed(StartAsked(trio.current_time()))
+    await trio.testing.wait_all_tasks_blocked()
+    for _ in range(INBOX_MAX):
+        world.unit.feed(StopAsked(trio.current_time()))
+
+
 async def test_too_many_wishes_at_once_are_refused() -> None:
     async with supervised() as world:
-        world.keeper.gate = trio.Event()
-        world.unit.feed(StartAsked(trio.current_time()))
-        await trio.testing.wait_all_tasks_blocked()
-        for _ in range(INBOX_MAX):
-            world.unit.feed(StopAsked(trio.current_time()))
+        await fill_inbox(world)
         with pytest.raises(CspError) as raised:
             world.unit.feed(StopAsked(trio.current_time()))
         assert raised.value.code == "busy"
@@ -220,11 +225,8 @@ async def test_too_many_wishes_at_once_are_refused() -> None:
 
 async def test_what_the_keeper_says_is_never_refused() -> None:
     async with supervised() as world:
-        world.keeper.gate = trio.Event()
-        world.unit.feed(StartAsked(trio.current_time()))
-        await trio.testing.wait_all_tasks_blocked()
-        for _ in range(INBOX_MAX):
-            world.unit.feed(StopAsked(trio.current_time()))
+        await fill_inbox(world)
+        assert world.keeper.gate is not None
         world.unit.report(Exited(FAILED, trio.current_time()))
         world.keeper.gate.set()
         await world.unit.wait_until(lambda: world.unit.unit.state is State.INACTIVE)
